@@ -1,0 +1,4 @@
+#include "tests/unit/testing.h"
+int main(void) {
+  return 0;
+}
