@@ -55,7 +55,7 @@ static inline uint8_t msock_read_u8(msock_reader *r) {
 }
 static inline uint16_t msock_read_be16(msock_reader *r) {
   const uint8_t *b = msock_read_bytes(r, 2);
-  return b ? (uint16_t)(b[0] << 8 | b[1]) : 0;
+  return b ? (uint16_t)((unsigned)b[0] << 8 | b[1]) : 0;
 }
 static inline uint32_t msock_read_be32(msock_reader *r) {
   const uint8_t *b = msock_read_bytes(r, 4);

@@ -7,7 +7,7 @@
 #define EXTENSIONS_MAX 8
 
 static uint16_t be16(const uint8_t *p) {
-  return (uint16_t)(p[0] << 8 | p[1]);
+  return (uint16_t)((unsigned)p[0] << 8 | p[1]);
 }
 
 msock_err msock_ip_packet_route(const uint8_t *p, size_t len, msock_ip *src, msock_ip *dst,
