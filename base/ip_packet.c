@@ -63,7 +63,8 @@ static msock_err walk_v6(const uint8_t *p, msock_ip_packet *k) {
     }
     if (next == MSOCK_PROTO_FRAGMENT) {
       const uint16_t field = be16(p + at + 2);
-      k->later_fragment = (field >> 3) != 0;
+      k->fragment_off = (uint16_t)(field >> 3);
+      k->later_fragment = k->fragment_off != 0;
       k->more_fragments = (field & 1u) != 0;
       next = p[at];
       at += 8;
@@ -130,7 +131,8 @@ msock_err msock_ip_packet_parse(const uint8_t *p, size_t len, msock_ip_packet *o
   }
   if (k.src.family == 4) {
     const uint16_t fragment = be16(p + 6);
-    k.later_fragment = (fragment & 0x1fffu) != 0;
+    k.fragment_off = fragment & 0x1fffu;
+    k.later_fragment = k.fragment_off != 0;
     k.more_fragments = (fragment & 0x2000u) != 0;
     k.proto = p[9];
     k.upper_off = (p[0] & 15u) * 4u;

@@ -27,10 +27,11 @@ enum {
 
 typedef struct msock_ip_packet {
   msock_ip src, dst;
-  uint8_t proto;       /* the upper protocol, IPv6 extension headers walked */
-  bool later_fragment; /* fragment offset > 0: no upper header here */
-  bool more_fragments; /* first fragment of several */
-  uint16_t src_port;   /* TCP, UDP, SCTP; 0 otherwise */
+  uint8_t proto;         /* the upper protocol, IPv6 extension headers walked */
+  bool later_fragment;   /* fragment offset > 0: no upper header here */
+  bool more_fragments;   /* first fragment of several */
+  uint16_t fragment_off; /* in units of 8 bytes */
+  uint16_t src_port;     /* TCP, UDP, SCTP; 0 otherwise */
   uint16_t dst_port;
   uint8_t tcp_flags; /* TCP only */
   uint8_t icmp_type; /* ICMP and ICMPv6 only */

@@ -83,6 +83,9 @@ void msock_filter_free(msock_filter *f);
  * MSOCK_ERR_NOMEM leaves the old rules in force. */
 msock_err msock_filter_set_policy(msock_filter *f, const msock_policy *p);
 
+/* Peers' capabilities changed: checks the flows that peers started once more (cap: sources). */
+void msock_filter_recheck(msock_filter *f);
+
 /* Our own addresses, and the routes that we serve (subnet router, exit node). Copied. Neither set:
  * every inbound packet is dropped as not ours. MSOCK_ERR_NOMEM leaves the old ones in force. */
 msock_err msock_filter_set_local(msock_filter *f, const msock_prefix *addresses, size_t n_addresses,
@@ -99,9 +102,9 @@ void msock_filter_out(msock_filter *f, const msock_packet *pkts, size_t n, uint8
 msock_filter_verdict msock_filter_in_one(msock_filter *f, const msock_ip_packet *k);
 msock_filter_verdict msock_filter_out_one(msock_filter *f, const msock_ip_packet *k);
 
-/* Capabilities (CapGrant) that a source address holds towards us: those whose destinations contain
- * an own address of the source's family. Fills at most cap names and gives how many there are.
- * Names are unique and valid until the next set_policy. */
+/* Capabilities (CapGrant) that a source address holds towards us, that is towards our first address
+ * of its family. Gives how many names were filled; what does not fit into cap is left out. Names
+ * are unique and valid until the next set_policy. */
 size_t msock_filter_caps_of(const msock_filter *f, const msock_ip *src, const char **names,
                             size_t cap);
 
