@@ -19,6 +19,7 @@
 #include "base/derp_map.h"
 #include "base/env.h"
 #include "base/err.h"
+#include "base/tristate.h"
 #include "netcheck/stun.h"
 
 typedef struct msock_home_config {
@@ -46,12 +47,6 @@ typedef struct msock_home_output {
   uint8_t bytes[MSOCK_STUN_REQUEST_LEN];
   size_t len;
 } msock_home_output;
-
-typedef enum msock_tristate {
-  MSOCK_TRISTATE_UNKNOWN = 0,
-  MSOCK_TRISTATE_FALSE,
-  MSOCK_TRISTATE_TRUE
-} msock_tristate;
 
 typedef struct msock_home_latency {
   msock_region_id region;
