@@ -50,7 +50,7 @@ static msock_err walk_v6(const uint8_t *p, msock_ip_packet *k) {
   uint8_t next = p[6];
   uint32_t at = V6_HEADER_LEN;
 
-  for (int i = 0; i < EXTENSIONS_MAX; i++) {
+  for (int i = 0; i <= EXTENSIONS_MAX; i++) {
     const bool options =
         next == 0 || next == 43 || next == 60; /* hop-by-hop, routing, destination */
     if (!options && next != MSOCK_PROTO_FRAGMENT) {
