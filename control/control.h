@@ -30,6 +30,7 @@
 #include "base/env.h"
 #include "base/err.h"
 #include "base/key.h"
+#include "base/tristate.h"
 #include "control/netmap.h"
 
 /* Claimed capability version: control.md 2.8. Never below 121 where peer relay is wanted. */
@@ -53,8 +54,6 @@ typedef struct msock_hostinfo {
   size_t n_request_tags;
   bool peer_relay; /* willing to be a peer relay */
 } msock_hostinfo;
-
-typedef enum msock_tristate { MSOCK_UNKNOWN = 0, MSOCK_NO, MSOCK_YES } msock_tristate;
 
 typedef struct msock_derp_latency {
   msock_region_id region;

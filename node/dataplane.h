@@ -1,0 +1,120 @@
+/* node/dataplane.h: one packet's way through the node.
+ *
+ *   out: TUN read (batch) -> packet filter -> wg seals in place -> relay
+ *   in:  relay (batch) -> wg opens in place, source checked -> packet filter -> TUN write (batch)
+ *
+ * Without a TUN the node answers ICMP echo to its own addresses itself. TSMP pings are answered by
+ * the node in both modes. Pings that were asked for here are matched on their way in.
+ *
+ * A handshake that found no path, or whose peer is news (it joined, moved its home region, or sent
+ * something), is retried every MSOCK_DATAPLANE_NEWS_STEP_US for MSOCK_DATAPLANE_NEWS_US instead of
+ * after WireGuard's 5 s: docs/design/0001-handshake-on-path-news.md. */
+#ifndef MSOCK_NODE_DATAPLANE_H
+#define MSOCK_NODE_DATAPLANE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/addr.h"
+#include "base/derp_map.h"
+#include "base/err.h"
+#include "base/key.h"
+#include "base/packet.h"
+#include "filter/filter.h"
+#include "io/tun.h"
+#include "node/deps.h"
+#include "node/pings.h"
+#include "wg/wg.h"
+
+#define MSOCK_DATAPLANE_MTU 1280u
+#define MSOCK_DATAPLANE_NEWS_US (6 * MSOCK_SEC)
+#define MSOCK_DATAPLANE_NEWS_STEP_US (400 * MSOCK_MS)
+#define MSOCK_DATAPLANE_ADDRS_MAX 8u
+
+typedef struct msock_dataplane msock_dataplane;
+
+/* One peer as the data plane knows it, by its wg id. */
+typedef struct msock_dataplane_peer {
+  bool in_use;
+  uint64_t node_id; /* of the netmap */
+  msock_node_key key;
+  msock_region_id home; /* 0 = unknown */
+  uint64_t last_rx_us;  /* authenticated traffic; 0 = never */
+  uint64_t last_tx_us;
+  uint64_t news_until_us;    /* unanswered handshakes are retried fast until then */
+  msock_region_id rx_region; /* where its last datagram came from; 0 = none yet */
+  uint64_t tx_dropped;       /* datagrams that found no way */
+} msock_dataplane_peer;
+
+typedef struct msock_dataplane_ping {
+  bool answered;
+  uint64_t latency_us;
+  uint64_t tag;
+  msock_ip peer;
+  msock_region_id region; /* the relay region it came by */
+} msock_dataplane_ping;
+
+typedef struct msock_dataplane_handlers {
+  /* Sends one datagram by relay. False: no way to this peer is known now. */
+  bool (*send_relay)(void *ctx, const msock_node_key *dst, msock_region_id home, const uint8_t *p,
+                     size_t len);
+  void (*ping_done)(void *ctx, const msock_dataplane_ping *r);
+} msock_dataplane_handlers;
+
+typedef struct msock_dataplane_counters {
+  uint64_t rx_disco_relay;    /* disco over DERP: not spoken yet, dropped */
+  uint64_t rx_too_long;       /* over what a tunnel packet can be */
+  uint64_t rx_unknown_source; /* relayed by a key that is not in the netmap */
+  uint64_t rx_unclaimed;      /* passed the filter, nobody takes it (no TUN) */
+  uint64_t tx_no_path;
+  uint64_t rx_bytes, rx_packets, tx_bytes, tx_packets; /* inside the tunnel */
+} msock_dataplane_counters;
+
+/* key: this node's. NULL: no memory. Borrows deps; tun comes later by set_tun. */
+msock_dataplane *msock_dataplane_new(const msock_node_deps *deps, const msock_node_private *key,
+                                     const msock_filter_config *filter,
+                                     const msock_dataplane_handlers *handlers, void *ctx);
+void msock_dataplane_free(msock_dataplane *d);
+
+/* NULL = userspace mode. Borrowed. */
+void msock_dataplane_set_tun(msock_dataplane *d, msock_tun *tun);
+/* For msock_tun_open: its read callback; ctx is the data plane. */
+void msock_dataplane_on_tun(void *ctx, msock_packet *pkts, size_t n, uint64_t now_us);
+void msock_dataplane_set_private_key(msock_dataplane *d, const msock_node_private *key);
+/* This node's own tunnel addresses, /32 and /128. */
+msock_err msock_dataplane_set_addresses(msock_dataplane *d, const msock_prefix *addrs, size_t n);
+
+/* Adds, or updates the home of, a peer; its id. */
+msock_err msock_dataplane_peer_put(msock_dataplane *d, uint64_t now_us, uint64_t node_id,
+                                   const msock_node_key *key, msock_region_id home, uint32_t *id);
+void msock_dataplane_peer_remove(msock_dataplane *d, uint32_t id);
+/* Drops every peer and route. */
+void msock_dataplane_clear(msock_dataplane *d);
+/* MSOCK_WG_PEER_NONE when unknown. */
+uint32_t msock_dataplane_peer_find(const msock_dataplane *d, const msock_node_key *key);
+/* NULL for an unused id. ids are 0 .. msock_dataplane_peer_bound - 1. */
+const msock_dataplane_peer *msock_dataplane_peer_at(const msock_dataplane *d, uint32_t id);
+uint32_t msock_dataplane_peer_bound(const msock_dataplane *d);
+/* Something about this peer's path changed: pending handshakes go out now, and fast for a while. */
+void msock_dataplane_peer_news(msock_dataplane *d, uint64_t now_us, uint32_t id);
+
+/* A datagram that a relay delivered. Collected; msock_dataplane_pump works the batch off. */
+void msock_dataplane_on_relay(msock_dataplane *d, uint64_t now_us, msock_region_id region,
+                              const msock_node_key *src, const uint8_t *p, size_t len);
+/* Works off what was collected, sends what the engine has. Once per turn, after the inputs. */
+void msock_dataplane_pump(msock_dataplane *d, uint64_t now_us);
+uint64_t msock_dataplane_next_expiry(const msock_dataplane *d);
+
+/* Sends one ping; ping_done is called once with the tag. size = payload bytes (ICMP).
+ * MSOCK_ERR_UNKNOWN: no peer has this address; MSOCK_ERR_NOMEM: too many at once. */
+msock_err msock_dataplane_ping_send(msock_dataplane *d, uint64_t now_us, msock_ping_kind kind,
+                                    const msock_ip *to, size_t size, uint64_t timeout_us,
+                                    uint64_t tag);
+void msock_dataplane_ping_forget(msock_dataplane *d, uint64_t tag);
+
+msock_wg *msock_dataplane_wg(msock_dataplane *d);
+msock_filter *msock_dataplane_filter(msock_dataplane *d);
+const msock_dataplane_counters *msock_dataplane_counters_get(const msock_dataplane *d);
+
+#endif

@@ -1,0 +1,32 @@
+/* node/homing.h: the shell around netcheck/home.h: STUN from the node's one UDP socket, name
+ * look-ups and TCP connects for the choice of the home region. */
+#ifndef MSOCK_NODE_HOMING_H
+#define MSOCK_NODE_HOMING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "io/udp.h"
+#include "netcheck/home.h"
+#include "node/deps.h"
+
+#define MSOCK_HOMING_JOBS_MAX 32u /* look-ups and connects at once; more are answered "failed" */
+
+typedef struct msock_homing_handlers {
+  void (*home_changed)(void *ctx, uint64_t now_us, msock_region_id region);
+  void (*report)(void *ctx, uint64_t now_us, const msock_home_report *report);
+} msock_homing_handlers;
+
+typedef struct msock_homing msock_homing;
+
+/* udp NULL: the socket could not be bound, TCP only. NULL: no memory. */
+msock_homing *msock_homing_new(const msock_node_deps *deps, msock_udp *udp,
+                               const msock_homing_handlers *handlers, void *ctx);
+void msock_homing_free(msock_homing *h);
+/* The machine itself: map, start, stop and reports go straight to it; pump afterwards. */
+msock_home *msock_homing_machine(msock_homing *h);
+void msock_homing_pump(msock_homing *h, uint64_t now_us);
+uint64_t msock_homing_next_expiry(const msock_homing *h);
+
+#endif

@@ -1,0 +1,103 @@
+/* node/node_internal.h: the daemon object that wires the parts. Each file here owns one subject:
+ *   node.c         life: parts made, pumped once per turn, freed
+ *   session.c      login, preferences, control events, backend state
+ *   netmap_apply.c netmap changes into data plane, filter, relay, TUN
+ *   api.c          LocalAPI requests
+ *   status.c       the status document and metrics */
+#ifndef MSOCK_NODE_INTERNAL_H
+#define MSOCK_NODE_INTERNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "io/netlink.h"
+#include "io/tun.h"
+#include "io/udp.h"
+#include "node/control_link.h"
+#include "node/dataplane.h"
+#include "node/deps.h"
+#include "node/homing.h"
+#include "node/localapi.h"
+#include "node/localapi_server.h"
+#include "node/node_main.h"
+#include "node/relay.h"
+#include "node/state.h"
+
+#define MSOCK_NODE_HOST_ROUTES_MAX 1024u /* above: one route per tailnet range instead */
+#define MSOCK_NODE_ERROR_MAX 640u
+#define MSOCK_NODE_PING_US (5 * MSOCK_SEC) /* LocalAPI pings wait this long, as tailscaled's */
+
+/* A LocalAPI ping that waits for its answer; tag of the data plane = index + 1. */
+typedef struct msock_node_ping {
+  bool in_use;
+  msock_localapi_req req;
+  char ip[MSOCK_IP_TEXT_MAX];
+} msock_node_ping;
+
+/* The TUN and what is set on it. All NULL / empty in userspace mode. */
+typedef struct msock_node_device {
+  msock_tun *tun;
+  msock_netlink *netlink;
+  bool routes_collapsed; /* said once */
+} msock_node_device;
+
+typedef struct msock_node {
+  msock_node_deps deps;
+  const msock_node_options *opt; /* borrowed */
+
+  msock_state state;
+  msock_state_lock lock;
+  msock_disco_private disco; /* new on every start, never written */
+
+  msock_udp *udp; /* NULL: could not be bound */
+  msock_homing *homing;
+  msock_relay *relay;
+  msock_dataplane *plane;
+  msock_node_device device;
+  msock_control_link *control; /* NULL until a server is known and wanted */
+  msock_localapi_server *api_server;
+
+  msock_loop_timer timer;
+  msock_loop_hook hook;
+
+  bool routes_dirty, self_dirty, filter_dirty, derp_map_dirty;
+  bool home_connected;
+  char last_error[MSOCK_NODE_ERROR_MAX]; /* why the last login or map failed; "" = none */
+  msock_control_error last_error_code;
+  msock_node_ping pings[MSOCK_PINGS_MAX];
+} msock_node;
+
+/* session.c */
+/* Starts the control client when preferences and state say so. */
+void msock_node_session_resume(msock_node *n, uint64_t now_us);
+/* Preferences changed by bits (msock_pref_bit): saved, carried out. MSOCK_ERR_IO: not saved, not
+ * changed; the reason in why. */
+msock_err msock_node_set_prefs(msock_node *n, uint64_t now_us, const msock_prefs *prefs,
+                               uint32_t changed, char why[static MSOCK_WHY_MAX]);
+/* `up` with or without a key; force: a new node key even when logged in. */
+msock_err msock_node_login(msock_node *n, uint64_t now_us, const char *auth_key, bool force,
+                           char why[static MSOCK_WHY_MAX]);
+void msock_node_logout(msock_node *n, uint64_t now_us);
+/* tailscaled's names: NeedsLogin, NeedsMachineAuth, Stopped, Starting, Running. */
+const char *msock_node_backend_state(const msock_node *n);
+void msock_node_on_home_report(void *ctx, uint64_t now_us, const msock_home_report *report);
+
+/* netmap_apply.c */
+void msock_node_apply_netmap(msock_node *n, uint64_t now_us);
+/* Everything again from the netmap of before msock_node_clear_netmap, if there is one. */
+void msock_node_restore_netmap(msock_node *n, uint64_t now_us);
+/* Takes everything down that came from a netmap: peers, routes, addresses, relays. */
+void msock_node_clear_netmap(msock_node *n, uint64_t now_us);
+/* Accepted routes again, after accept_routes or the exit node changed. */
+void msock_node_refresh_routes(msock_node *n);
+
+/* api.c */
+msock_localapi_backend msock_node_api_backend(msock_node *n);
+void msock_node_ping_done(void *ctx, const msock_dataplane_ping *r);
+/* status.c: allocated text, caller frees; NULL without memory. */
+char *msock_node_status_text(msock_node *n, bool with_peers, size_t *len);
+char *msock_node_whois_text(msock_node *n, const char *addr, size_t *len); /* NULL: no such node */
+char *msock_node_metrics_text(msock_node *n, size_t *len);
+
+#endif
