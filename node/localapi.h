@@ -34,12 +34,13 @@
 #include "node/prefs.h"
 
 /* Limits and timers. All are ours. */
-#define MSOCK_LOCALAPI_CONNS_MAX 64u              /* more are closed at once */
-#define MSOCK_LOCALAPI_BODY_MAX (1024u * 1024u)   /* 413 above */
-#define MSOCK_LOCALAPI_IDLE_US UINT64_C(60000000) /* between requests */
-#define MSOCK_LOCALAPI_RECV_US UINT64_C(10000000) /* first to last byte of a request */
-#define MSOCK_LOCALAPI_SEND_US UINT64_C(30000000) /* without progress of an answer */
-#define MSOCK_LOCALAPI_PING_SIZE_MAX 1200u        /* payload bytes; fits the tunnel MTU of 1280 */
+#define MSOCK_LOCALAPI_CONNS_MAX 64u               /* more are closed at once */
+#define MSOCK_LOCALAPI_BODY_MAX (1024u * 1024u)    /* 413 above */
+#define MSOCK_LOCALAPI_IDLE_US UINT64_C(60000000)  /* between requests */
+#define MSOCK_LOCALAPI_RECV_US UINT64_C(10000000)  /* first to last byte of a request */
+#define MSOCK_LOCALAPI_SEND_US UINT64_C(30000000)  /* without progress of an answer */
+#define MSOCK_LOCALAPI_LINGER_US UINT64_C(5000000) /* after the last answer, for its end */
+#define MSOCK_LOCALAPI_PING_SIZE_MAX 1200u         /* payload bytes; fits the tunnel MTU of 1280 */
 
 typedef struct msock_localapi msock_localapi;
 
@@ -89,23 +90,25 @@ void msock_localapi_free(msock_localapi *l);
  * connections are judged by it from their next request on. */
 void msock_localapi_set_operator(msock_localapi *l, bool present, uint32_t uid);
 
+typedef enum msock_localapi_phase {
+  MSOCK_LOCALAPI_OPEN = 0,
+  MSOCK_LOCALAPI_FINISH, /* all is sent and no more will be: shut down the sending side */
+  MSOCK_LOCALAPI_OVER    /* close the socket now */
+} msock_localapi_phase;
+
 /* Connections. open gives the id 0 .. CONNS_MAX-1, or MSOCK_ERR_AGAIN when the table is full:
  * close the socket. closed frees the id; the caller closes the socket itself. */
 int msock_localapi_open(msock_localapi *l, uint64_t now_us, uint32_t uid);
 void msock_localapi_closed(msock_localapi *l, uint32_t conn);
-/* Bytes from the socket. MSOCK_ERR_CLOSED: nothing more is read from it; it may still have bytes to
- * send (an error answer). */
-msock_err msock_localapi_feed(msock_localapi *l, uint64_t now_us, uint32_t conn, const uint8_t *p,
-                              size_t len);
-/* The other side will send no more (half close): finish what is under way. */
-void msock_localapi_eof(msock_localapi *l, uint64_t now_us, uint32_t conn);
-/* Bytes to send, 0 = none; *p is valid until the next call on this connection. */
+/* Bytes from the socket. After the connection has gone to FINISH they are ignored. */
+void msock_localapi_feed(msock_localapi *l, uint64_t now_us, uint32_t conn, const uint8_t *p,
+                         size_t len);
+/* Bytes to send, 0 = none; *p stays valid until they are consumed. */
 size_t msock_localapi_tx_peek(const msock_localapi *l, uint32_t conn, const uint8_t **p);
 void msock_localapi_tx_consume(msock_localapi *l, uint64_t now_us, uint32_t conn, size_t n);
-/* Everything is sent and the connection is to be closed. */
-bool msock_localapi_is_done(const msock_localapi *l, uint32_t conn);
+msock_localapi_phase msock_localapi_conn_phase(const msock_localapi *l, uint32_t conn);
 uint64_t msock_localapi_next_expiry(const msock_localapi *l);
-/* Ends connections whose deadline passed: they are done then, or have a 408 to send. */
+/* Moves connections whose deadline passed: to OVER, or to a 408 answer. */
 void msock_localapi_on_expiry(msock_localapi *l, uint64_t now_us);
 
 /* Answers. now_us is the present time. A stale req is dropped. They only queue bytes: after a late
@@ -118,8 +121,8 @@ void msock_localapi_reply(msock_localapi *l, uint64_t now_us, msock_localapi_req
 void msock_localapi_reply_error(msock_localapi *l, uint64_t now_us, msock_localapi_req req,
                                 int status, const char *message);
 void msock_localapi_reply_none(msock_localapi *l, uint64_t now_us, msock_localapi_req req);
-/* First connection at or after from that has bytes to send or is done; -1 = none. The drain of the
- * owner: for (c = next_ready(l, 0); c >= 0; c = next_ready(l, c + 1)) send. */
+/* First connection at or after from that has bytes to send or is not OPEN; -1 = none. The drain of
+ * the owner: for (c = next_ready(l, 0); c >= 0; c = next_ready(l, c + 1)) send. */
 int msock_localapi_next_ready(const msock_localapi *l, uint32_t from);
 
 #endif

@@ -66,9 +66,9 @@ msock_err msock_state_load(const char *path, const msock_env *env, msock_state *
  * MSOCK_ERR_IO (disk full, read-only): the old file stands, the reason is in why. */
 msock_err msock_state_save(const char *path, const msock_state *s, char why[static MSOCK_WHY_MAX]);
 
-/* Makes the directory (0700) when it is missing (its parents not), and takes the lock
- * "<path>.lock", held until msock_state_unlock or the end of the process. MSOCK_ERR_DENIED: another
- * daemon holds it. */
+/* One daemon per directory. Makes the directory (0700; its parents must exist), then takes
+ * "<path>.lock", held until msock_state_unlock or the end of the process. MSOCK_ERR_AGAIN: another
+ * daemon holds it. MSOCK_ERR_DENIED: the directory is open to others. MSOCK_ERR_IO. */
 typedef struct msock_state_lock {
   int fd; /* -1 = not held */
 } msock_state_lock;
