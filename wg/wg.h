@@ -11,10 +11,10 @@
  *   cookie.[ch]       mac1, mac2, cookie secrets, the load test and the per-source limits
  *   session.[ch]      one keypair: seal and open in place; replay.[ch] its window
  *   index_table.[ch]  receiver index to handshake or session
- *   allowed_ips.[ch]  longest prefix match: exact host tables, then a poptrie
+ *   allowed_ips.[ch]  longest prefix match: exact host tables, then poptrie.[ch]
  *   staged.[ch]       packets that wait for a session: one shared pool
  *   due_heap.[ch]     the peers with a deadline, earliest first
- *   peers.[ch]        the peer table: 136 B for an idle peer, one block more for an active one
+ *   peers.[ch]        the peer table: 144 B for an idle peer, one block more for an active one
  *   timers.[ch]       what happened to a peer, and what that means for its deadlines
  *   exchange.c        handshake messages in and out; data.c the batches; engine.c the rest
  *
@@ -167,7 +167,8 @@ msock_wg *msock_wg_new(const msock_env *env, const msock_node_private *key,
                        const msock_wg_config *cfg);
 void msock_wg_free(msock_wg *wg); /* wipes every key; NULL is fine */
 
-/* Another identity: every session and handshake is wiped, peers and routes stay. */
+/* Another identity: every session and handshake is wiped, a handshake under way starts again;
+ * peers, routes and the timestamps seen stay. */
 void msock_wg_set_private_key(msock_wg *wg, const msock_node_private *key);
 
 /* psk NULL = none. Ids are small and dense; one is given again only after its removal and after no
@@ -187,9 +188,9 @@ msock_err msock_wg_peer_status_get(const msock_wg *wg, uint64_t now_us, uint32_t
  * prefixes the later one wins. MSOCK_ERR_UNKNOWN (a peer that is not there), MSOCK_ERR_INVALID
  * (family or bits), MSOCK_ERR_NOMEM. */
 msock_err msock_wg_set_allowed_ips(msock_wg *wg, const msock_wg_route *routes, size_t n);
-/* Replaces the prefixes of one peer only; it takes over equal prefixes of others. Cheap for /32 and
- * /128; the trie is rebuilt only when a shorter prefix of this peer comes or goes. Errors as above.
- */
+/* Replaces the prefixes of one peer only; it takes over equal prefixes of others. The table is
+ * copied and swapped, linear in its size and without a sort of the hosts: right for a netmap delta,
+ * while a whole netmap is one call of the above. Errors as above. */
 msock_err msock_wg_peer_set_allowed_ips(msock_wg *wg, uint32_t peer_id,
                                         const msock_prefix *prefixes, size_t n);
 /* Longest prefix match. False: nobody's. */
