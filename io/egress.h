@@ -81,6 +81,8 @@ msock_err msock_egress_check(msock_egress *eg, msock_purpose p, const msock_addr
  * TCP_NODELAY and TCP_USER_TIMEOUT 15 s. */
 msock_err msock_egress_tcp_connect(msock_egress *eg, msock_purpose p, const msock_addr *to,
                                    int *fd);
+/* The same without the connect, for libcurl, which then connects to exactly that address. */
+msock_err msock_egress_tcp_open(msock_egress *eg, msock_purpose p, const msock_addr *to, int *fd);
 /* Listening TCP socket. Port 0 = ephemeral: *at gets the real address. at may be NULL. */
 msock_err msock_egress_tcp_listen(msock_egress *eg, msock_purpose p, const msock_addr *on, int *fd,
                                   msock_addr *at);

@@ -19,7 +19,7 @@
 #include "base/err.h"
 
 #define MSOCK_TLS_PIN_LEN 32u
-#define MSOCK_TLS_WHY_MAX 320u
+#define MSOCK_TLS_WHY_MAX 480u
 #define MSOCK_TLS_PIN_PREFIX "sha256-raw:"
 
 /* Trusted roots, parsed once at the first connection that needs them, shared by all. */

@@ -16,9 +16,10 @@
 #include "io/egress.h"
 #include "io/loop.h"
 
-#define MSOCK_UDP_SOCKET_BUFFER (7u << 20) /* magicsock.md 5.2; the plain option if not permitted  \
-                                            */
-#define MSOCK_UDP_DATAGRAM_MAX 2048u       /* longer datagrams are dropped and counted (rx_cut) */
+#define MSOCK_UDP_SOCKET_BUFFER                                                                    \
+  (7u << 20)                         /* magicsock.md 5.2; the plain option if not permitted        \
+                                      */
+#define MSOCK_UDP_DATAGRAM_MAX 2048u /* longer datagrams are dropped and counted (rx_cut) */
 
 /* What a send error asks of the owner, magicsock.md 5.3. */
 typedef enum msock_udp_fault {
