@@ -41,6 +41,7 @@ DERP_NAME = "derp.lab.example"
 CONTROL_NAME = "control.lab.example"
 STOP_GRACE_S = 10.0  # SIGTERM to SIGKILL
 LOG_TAIL_LINES = 25
+HELD_SIGNALS = {signal.SIGALRM, signal.SIGINT, signal.SIGTERM}
 
 # What programs under test inherit from our environment: sanitizer settings, and nothing else.
 KEPT_ENVIRONMENT = ("PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS")
@@ -359,7 +360,8 @@ class Lab:
         self.directory.mkdir(mode=0o755)
         self.namespaces = []
         self.processes = []
-        self.nodes = []
+        self.commands = []  # short programs that run beside the scenario (Popen)
+        self.tails = ""  # the last lines of every log, for the report of a failure
         self.hub = None
 
     def __enter__(self):
@@ -373,10 +375,13 @@ class Lab:
         return self
 
     def __exit__(self, kind, error, trace):
+        if kind is not None:  # before the shutdown's own lines push the interesting ones out
+            self.tails = self._log_tails()
         self.close()
-        complaints = [line for process in self.processes for line in process.complaints]
-        if kind is None and complaints:
-            raise Failure("; ".join(complaints))
+        if kind is None:
+            self.tails = self._log_tails()
+        if kind is None and self.complaints():
+            raise Failure("; ".join(self.complaints()))
 
     def _namespace(self, role):
         namespace = Namespace(f"{self.prefix}-{role}")
@@ -419,8 +424,8 @@ class Lab:
         for process in self.processes:
             process.check_alive()
 
-    def log_tails(self):
-        """The last lines of every log, for the report of a failure."""
+    def _log_tails(self):
+        """The last lines of every log."""
         parts = []
         for process in self.processes:
             lines = process.log_since(0).splitlines() if process.log_path.exists() else []
@@ -428,12 +433,25 @@ class Lab:
             parts.extend("    " + line[:400] for line in lines[-LOG_TAIL_LINES:])
         return "\n".join(parts)
 
+    def complaints(self):
+        """What was wrong with the way programs ended; complete after close()."""
+        return [line for process in self.processes for line in process.complaints]
+
     def close(self):
-        """Stops the programs, nodes before servers, and deletes the namespaces."""
-        for process in reversed(self.processes):
-            process.stop()
-        while self.namespaces:
-            self.namespaces.pop().close()
+        """Stops the programs, nodes before servers, and deletes the namespaces. A time limit or
+        Ctrl-C that comes meanwhile waits until that is done."""
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
+        try:
+            for child in self.commands:
+                if child.poll() is None:
+                    child.kill()
+                    child.communicate()
+            for process in reversed(self.processes):
+                process.stop()
+            while self.namespaces:
+                self.namespaces.pop().close()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
     def discard(self):
         """Removes the lab's files (state, logs); for scenarios that passed."""

@@ -110,6 +110,14 @@ class Headscale:
             return (self.state / "headscale.sock").exists()
         wait_until(probe, START_TIMEOUT_S, "headscale to listen", interval_s=0.05)
 
+    def start(self):
+        """Starts it again after stop(), on the same database."""
+        self.process.start()
+        self.wait_ready()
+
+    def stop(self):
+        self.process.stop()
+
     def cli(self, *words):
         """Runs a headscale command against this server and returns its parsed JSON output."""
         argv = [self.program, "-c", self.config, "--force", "-o", "json", *words]
@@ -134,6 +142,9 @@ class Headscale:
 
     def online(self, name):
         return bool(self.node(name).get("online"))
+
+    def rename(self, name, new_name):
+        self.cli("nodes", "rename", "--identifier", self.node(name)["id"], new_name)
 
     def stored_node(self, name):
         """The full in-memory record: unlike `nodes list` it has the endpoints and Hostinfo."""
@@ -184,6 +195,10 @@ class Derper:
             return self.lab.hub.tls_handshake(HUB_IP, 443, DERP_NAME, self.lab.run.certificates.ca)
         wait_until(probe, START_TIMEOUT_S, "derper to serve TLS", interval_s=0.05)
 
+    def restart(self):
+        self.process.restart()
+        self.wait_ready()
+
     def counters(self):
         """derper's counters: {name or name{labels}: number} (derp.md 4.7). /debug answers
         loopback clients only, which the hub is."""
@@ -226,7 +241,6 @@ class Node:
         self.state = self.directory / "state"
         self.env = lab.run.environment(self.directory)
         self.process = None
-        lab.nodes.append(self)
         if start:
             self.start()
 
@@ -291,10 +305,22 @@ class Node:
                                       f"{(done.stderr or done.stdout).strip()}")
 
     def start_up(self, auth_key):
-        """Begins `up` and returns its Popen at once, for scenarios that time several nodes."""
-        return subprocess.Popen(
+        """Begins `up` and returns its Popen at once, for several nodes side by side."""
+        child = subprocess.Popen(
             self.namespace.wrap(self.cli_argv(self.up_words(auth_key))), env=self.env,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.lab.commands.append(child)
+        return child
+
+    def finish_up(self, process):
+        """Waits for what start_up() began; it must have succeeded."""
+        try:
+            output, _ = process.communicate(timeout=JOIN_TIMEOUT_S + 10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output, _ = process.communicate()
+        require(process.returncode == 0,
+                f"`up` on {self.name} gave {process.returncode}: {output.strip()}")
 
     def expect_exit(self, done, *meanings):
         """Fails unless a CLI command ended with the status of one of these meanings. The stock

@@ -7,7 +7,8 @@ line of details, and raises Failure with the reason otherwise:
     def join(lab):
         "docstring: what it proves, shown by --list"
 
-Groups: "normal" runs by default, "bench" only when named or with --bench. Where stand_in is true,
+Groups: "normal" runs by default; "bench" (long) and "extra" only when named or with the flag of
+that name. Where stand_in is true,
 `stock:NAME` runs the same scenario with stock nodes in place of ours. That shows that the
 scenario asks for nothing but what the real thing does, and is how a new one is written first.
 """
@@ -20,6 +21,7 @@ from peers import Ours, Stock, Tailnet
 
 NORMAL = "normal"
 BENCH = "bench"
+EXTRA = "extra"
 STAND_IN_PREFIX = "stock:"
 NORMAL_LIMIT_S = 120
 BENCH_LIMIT_S = 1800
@@ -108,7 +110,9 @@ def perform(entry, run):
     finally:
         signal.alarm(0)
     if verdict == "FAIL":
-        logs = labs[-1].log_tails() if labs else ""
+        text = "; also: ".join([text, *(line for lab in labs for line in lab.complaints()
+                                        if line not in text)])
+        logs = labs[-1].tails if labs else ""
     else:
         for lab in labs:
             lab.discard()

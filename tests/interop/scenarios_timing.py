@@ -109,11 +109,8 @@ def round_trip_time(lab, source, target):
     pinger.start()
     pinger.join(SANITY_S)
     pinger.stop()
-    for process in ups:
-        if pinger.answered_at is None:
-            process.kill()
-        output, _ = process.communicate()
-        require(process.returncode == 0 or pinger.answered_at is None, f"`up` failed: {output}")
+    for node, process in zip((source, target), ups):
+        node.finish_up(process)
     require(pinger.answered_at is not None,
             f"no answer from {target.name} to {source.name} in {SANITY_S:g} s")
     return pinger.answered_at - began

@@ -14,12 +14,18 @@ SHUT_PORT = 7102
 
 
 def join_both(first, second):
-    """Joins two nodes and waits until each has the other in its netmap: a handshake that is sent
-    before is dropped and repeated only 5 s later, which would dominate the suite's time."""
-    first.up()
-    second.up()
-    first.wait_peer(second)
-    second.wait_peer(first)
+    """Joins two nodes at once and waits until each has the other, with its relay, in its netmap:
+    a handshake that is sent before is lost and repeated only 5 s later, which would dominate the
+    suite's time."""
+    began = [node.start_up(node.lab.control.auth_key()) for node in (first, second)]
+    for node, process in zip((first, second), began):
+        node.finish_up(process)
+    first.wait_peer(second, has_relay, "with relay")
+    second.wait_peer(first, has_relay, "with relay")
+
+
+def has_relay(peer):
+    return peer["Relay"] == DERP_CODE
 
 
 def pair(lab):
@@ -106,7 +112,7 @@ def status(lab):
     """each side's `status --json` shows the other with name, address, relay and counters"""
     ours, stock = pair(lab)
     for viewer, other in ((stock, ours), (ours, stock)):
-        peer = viewer.wait_peer(other, lambda entry: entry["Relay"] == DERP_CODE, "with relay")
+        peer = viewer.wait_peer(other, has_relay, "with relay")
         require(peer["HostName"] == other.name, f"HostName {peer['HostName']}")
         require(peer["DNSName"] == f"{other.name}.tailnet.example.", f"DNSName {peer['DNSName']}")
         addresses = [other.address(4), other.address(6)]

@@ -8,8 +8,6 @@ here=$(cd "$(dirname "$0")" && pwd)
 out=${TSNODE_PEERS:-$HOME/.cache/tsnode/peers}/bin
 mkdir -p "$out"
 
-command -v go >/dev/null || { echo "peers: the Go toolchain is missing: install Go 1.26 or newer" >&2; exit 77; }
-
 exec 9>"$out/.lock"
 flock 9
 
@@ -21,6 +19,7 @@ build() { # build MODULE-DIR BINARY PACKAGE [build flags]
   if [ -x "$out/$binary" ] && [ "$(cat "$out/$binary.stamp" 2>/dev/null)" = "$stamp" ]; then
     return
   fi
+  command -v go >/dev/null || { echo "peers: the Go toolchain is missing: install Go 1.26 or newer" >&2; exit 77; }
   echo "peers: building $binary ($package)" >&2
   (cd "$here/$module" && CGO_ENABLED=0 go build -trimpath "$@" -o "$out/$binary.new" "$package")
   mv "$out/$binary.new" "$out/$binary"
