@@ -26,6 +26,9 @@ POLICY_TIMEOUT_S = 15.0
 NOBODY_UID = 65534
 USER = "lab"
 
+# TSMP pongs of tailscale have the peer's PeerAPI port beside the address.
+PONG = re.compile(r"pong from (\S+) \(([0-9a-f.:]+)(?:, \d+)?\) via (\S+) in (\S+)")
+
 ALLOW_ALL = {"acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}]}
 
 HEADSCALE_CONFIG = """\
@@ -214,7 +217,7 @@ class PingResult:
     def __init__(self, done):
         self.status = done.returncode
         self.text = (done.stdout + done.stderr).strip()
-        match = re.search(r"pong from (\S+) \(([0-9a-f.:]+)(?:, \d+)?\) via (\S+) in (\S+)", self.text)
+        match = PONG.search(self.text)
         self.ok = done.returncode == 0 and match is not None
         self.name, self.ip, self.via, self.time = match.groups() if match else (None,) * 4
 
