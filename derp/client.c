@@ -282,6 +282,9 @@ static step read_http(msock_derp_client *c) {
   if (!stash(c, c->in_len < room ? c->in_len : room)) {
     return STEP_MORE;
   }
+  if (c->carry_len == 0) {
+    return STEP_WAIT;
+  }
   const ptrdiff_t n = msock_http1_parse_response(c->carry, c->carry_len, &head);
   if (n == MSOCK_ERR_AGAIN && c->carry_len < MSOCK_HTTP1_HEAD_MAX) {
     return STEP_WAIT;
