@@ -101,6 +101,10 @@ START_TEST(cut_messages_are_refused) {
     ck_assert_int_ne(msock_stun_check_request(copy, len, true, &r), MSOCK_STUN_ACCEPT);
     free(copy);
   }
+  msock_stun_txid txid;
+  msock_addr got;
+  p[n - 1] ^= 1; /* a FINGERPRINT at the end must be right */
+  ck_assert_int_eq(msock_stun_decode_response(p, (size_t)n, &s, &txid, &got), MSOCK_ERR_INVALID);
 }
 END_TEST
 
