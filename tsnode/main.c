@@ -6,9 +6,7 @@
 #include "tsnode/cli.h"
 
 const msock_verb msock_verbs[] = {
-    {"up",
-     "Connects to the tailnet; logs in when that is needed. Flags that are not given keep what "
-     "they were.",
+    {"up", "Connects to the tailnet, with a login when needed; flags not given keep their values.",
      "[flags]", msock_cmd_up},
     {"down", "Disconnects from the tailnet; stays logged in.", "", msock_cmd_down},
     {"login", "Logs in, again if need be, with a key or in a browser.", "[flags]", msock_cmd_login},
