@@ -4,6 +4,7 @@
 
 #include "derp/client.h"
 #include "derp/dial.h"
+#include "derp/proxy.h"
 #include "tests/unit/testing.h"
 
 #define PIN_LOWER "08bb1a6867484cee96927085bf93a079b0be6361489e0ece7c1d6dd889cc6e49"
@@ -120,10 +121,45 @@ START_TEST(host_headers) {
 }
 END_TEST
 
+/* closes: CLIENT-25 (the exchange; the connection is io's) */
+START_TEST(proxy_connect) {
+  msock_derp_node n = {.host_name = "a.example.com", .derp_port = 443};
+  char buf[512];
+  int status = 0;
+  msock_derp_node_set_ipv4(&n, "192.0.2.1"); /* not for the proxy */
+  static const char want[] = "CONNECT a.example.com:443 HTTP/1.1\r\nHost: a.example.com:443\r\n"
+                             "Proxy-Authorization: Basic dTpw\r\n\r\n";
+  ck_assert_int_eq(msock_derp_proxy_request(&n, "Basic dTpw", buf, sizeof buf), sizeof want - 1);
+  ck_assert_str_eq(buf, want);
+  ck_assert_int_eq(msock_derp_proxy_request(&n, "x\r\ny", buf, sizeof buf), MSOCK_ERR_NOBUF);
+  strcpy(n.host_name, "2001:db8::1");
+  n.derp_port = 8443;
+  ck_assert_int_gt(msock_derp_proxy_request(&n, NULL, buf, sizeof buf), 0);
+  ck_assert_str_eq(buf, "CONNECT [2001:db8::1]:8443 HTTP/1.1\r\nHost: [2001:db8::1]:8443\r\n\r\n");
+
+  static const char ok[] = "HTTP/1.1 200 Connection established\r\nX: y\r\n\r\nsurplus";
+  const size_t head = sizeof ok - 1 - 7;
+  for (size_t len = 0; len < head; len++) {
+    ck_assert_int_eq(msock_derp_proxy_reply((const uint8_t *)ok, len, &status), MSOCK_ERR_AGAIN);
+  }
+  ck_assert_int_eq(msock_derp_proxy_reply((const uint8_t *)ok, sizeof ok - 1, &status), head);
+  static const int others[] = {201, 204, 301, 407, 502};
+  for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+    const int len = snprintf(buf, sizeof buf, "HTTP/1.1 %d Some\r\n\r\n", others[i]);
+    ck_assert_int_eq(msock_derp_proxy_reply((const uint8_t *)buf, (size_t)len, &status),
+                     MSOCK_ERR_DENIED);
+    ck_assert_int_eq(status, others[i]);
+  }
+  ck_assert_int_eq(msock_derp_proxy_reply((const uint8_t *)"\x16\x03\r\n\r\n", 6, &status),
+                   MSOCK_ERR_INVALID);
+}
+END_TEST
+
 int main(void) {
   TCase *tc = testing_case();
   tcase_add_loop_test(tc, dial_plans, 0, sizeof plans / sizeof plans[0]);
   tcase_add_loop_test(tc, certificate_checks, 0, sizeof checks / sizeof checks[0]);
   tcase_add_loop_test(tc, host_headers, 0, sizeof hosts / sizeof hosts[0]);
+  tcase_add_test(tc, proxy_connect);
   return testing_main("derp_dial", tc);
 }
