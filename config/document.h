@@ -4,7 +4,7 @@
  * is YAML by libyaml, without what a configuration has no use for: anchors, aliases, tags, several
  * documents, keys that are not text, and a key written twice are refused. JSON is read as the YAML
  * that it is; a document that begins with "{" may hold the comments that tailscaled's configuration
- * allows (line and block ones). Numbers stay text: 2^53 is not rounded.
+ * allows, also before it (line and block ones). Numbers stay text: 2^53 is not rounded.
  *
  * Pure: bytes and a file name for messages; who reads the file is the caller's matter. */
 #ifndef MSOCK_CONFIG_DOCUMENT_H

@@ -75,7 +75,9 @@ typedef struct msock_config_row {
   const char *default_text; /* as the file would hold it; NULL = unset, zero or an empty list */
   const char *sentence;     /* what it does, one sentence */
   bool reloadable;          /* a running program takes a new value at SIGHUP */
-  int64_t min, max; /* INT, DURATION (us), SIZE (bytes): inclusive; both 0 = the whole range */
+  /* INT, DURATION (us), SIZE (bytes): inclusive; both 0 = the whole range. Lists: max = most items,
+   * 0 = MSOCK_CONFIG_LIST_MAX. */
+  int64_t min, max;
   const char *const *choices; /* ENUM: ends with NULL */
   const msock_config_rename *renames;
   const char *example;         /* a value that is accepted, for messages; NULL = default_text */
@@ -92,6 +94,7 @@ typedef struct msock_config_alias {
   const char *note;                   /* key NULL: warning that is given; NULL = silent */
   const char *when_true, *when_false; /* not NULL: the value is a bool and stands for these texts */
   bool is_switch;                     /* flag with key NULL: takes no value */
+  bool is_refused;                    /* key NULL: the note is an error */
   bool is_flags; /* variable that holds flags, split as a shell does, without expansion */
 } msock_config_alias;
 
@@ -110,8 +113,9 @@ typedef struct msock_config_schema {
 
 typedef struct msock_config msock_config;
 
-/* All settings at their defaults. NULL without memory; a default that its own row refuses is a
- * broken promise of the table (assert). The schema is borrowed for the life of the config. */
+/* All settings at their defaults. NULL without memory, or when the table holds a default that its
+ * own row refuses (the test of each table loads it). The schema is borrowed for the life of the
+ * config. */
 msock_config *msock_config_new(const msock_config_schema *s);
 void msock_config_free(msock_config *c); /* wipes secrets */
 /* The program's struct; valid until the next call that takes a non-const config. */
@@ -135,6 +139,9 @@ msock_err msock_config_apply_node(msock_config *c, const char *key, const msock_
 /* A consequence of another setting: takes effect only where nobody set key. */
 msock_err msock_config_imply(msock_config *c, const char *key, const char *text,
                              const char *because);
+/* The same over any layer: what another setting forbids. */
+msock_err msock_config_override(msock_config *c, const char *key, const char *text,
+                                const char *because);
 /* Last step: settles each secret against its file row: the higher layer wins, both in one layer is
  * an error. */
 msock_err msock_config_finish(msock_config *c, msock_config_report *report);
@@ -161,7 +168,7 @@ bool msock_config_is_default(const msock_config *c, const char *key);
 char *msock_config_print(const msock_config *c);
 /* --generate-config: every key with its sentence, default, variable and flag, all keys behind a
  * "#", so that it loads as it is and defaults of later versions stay in force. "# " begins prose,
- * "#key" a setting. Allocated; NULL without memory. */
+ * "#key" a setting, both behind the indentation. Allocated; NULL without memory. */
 char *msock_config_generate(const msock_config_schema *s);
 /* Rows whose values differ (row->reloadable tells which need a restart), in table order; gives the
  * count, of which at most cap are written. Both must be of one schema. */
