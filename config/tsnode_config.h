@@ -61,7 +61,7 @@ typedef struct msock_tsnode_config {
   bool allow_loopback;
   bool fast_failover;
   char *derp_map_file;
-  char *https_proxy;
+  char *https_proxy; /* secret: may hold a password */
   msock_config_strings no_proxy;
 
   char *statedir;
