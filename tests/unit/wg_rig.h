@@ -86,7 +86,7 @@ void *__wrap_malloc(size_t n) {
 void *__wrap_calloc(size_t n, size_t size) {
   return rig_note(__real_calloc(n, size), n * size);
 }
-/* Always moves, so that a watcher sees the old block go and the new one come. */
+/* For a watcher the old block goes, looked at while it is still there, and a new one comes. */
 void *__wrap_realloc(void *p, size_t n) {
   if (rig_on_free != NULL && p != NULL) {
     rig_on_free(p);
