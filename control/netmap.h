@@ -123,7 +123,7 @@ typedef struct msock_health_message {
 } msock_health_message;
 
 typedef enum msock_netmap_change_kind {
-  MSOCK_NETMAP_SELF = 1,     /* what: bits; self addresses, key, expiry, ... */
+  MSOCK_NETMAP_SELF = 1,     /* what: bits; self may be NULL now (after logout) */
   MSOCK_NETMAP_PEER_ADDED,   /* id, key */
   MSOCK_NETMAP_PEER_REMOVED, /* id, key = the key it had: drop session, routes, disco, DERP state */
   MSOCK_NETMAP_PEER_CHANGED, /* id, what; key = the key before when what has KEY, else the key */
@@ -208,6 +208,9 @@ typedef struct msock_route_policy {
 /* Writes at most cap prefixes (MSOCK_NETMAP_ROUTES_MAX always suffices) and gives their number. */
 size_t msock_netmap_accepted_routes(const msock_netmap *nm, const msock_route_policy *policy,
                                     const msock_peer *peer, msock_prefix *out, size_t cap);
+
+/* Forgets everything (after logout); queues what went. */
+void msock_netmap_reset(msock_netmap *nm);
 
 /* Takes the oldest change; false when there is none. */
 bool msock_netmap_next_change(msock_netmap *nm, msock_netmap_change *out);
