@@ -155,6 +155,25 @@ START_TEST(keys_are_gone_after_540_s) {
 }
 END_TEST
 
+/* What a handshake mixed is erased as soon as it has given its keys (dataplane.md 3). */
+START_TEST(handshake_is_gone_when_it_ends) {
+  rig *r = watched_rig();
+  msock_wg_peer_open_session(r->a.wg, r->now, r->a.peer);
+  rig_poll(r, &r->a);
+  const msock_wg_handshake *hs = &rig_active(&r->a)->handshake;
+  remember(hs->ephemeral);
+  remember(hs->noise.ck);
+  remember(hs->noise.h);
+  remember(hs->noise.k);
+  ck_assert_uint_eq(live_with_secret(), 1);
+  rig_settle(r);
+  ck_assert(rig_has_session(r, &r->a));
+  ck_assert_uint_eq(live_with_secret(), 0);
+  unwatch();
+  rig_free(r);
+}
+END_TEST
+
 /* closes: WG-22 */
 START_TEST(keys_are_gone_after_removal_and_after_free) {
   rig *r = watched_rig();
@@ -260,6 +279,7 @@ END_TEST
 int main(void) {
   TCase *tc = testing_case();
   tcase_add_test(tc, keys_are_gone_after_540_s);
+  tcase_add_test(tc, handshake_is_gone_when_it_ends);
   tcase_add_test(tc, keys_are_gone_after_removal_and_after_free);
   tcase_add_test(tc, everything_is_given_back);
   tcase_add_test(tc, packets_allocate_nothing);
