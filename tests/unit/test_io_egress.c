@@ -8,8 +8,11 @@
 
 static msock_loop *loop;
 static msock_egress *eg;
+static bool done;
 
 static void setup(void) {
+  eg = NULL;
+  done = false;
   loop = msock_loop_new(NULL);
 }
 
@@ -152,7 +155,6 @@ START_TEST(a_full_ledger_replaces_the_longest_unused) {
 }
 END_TEST
 
-static bool done;
 static msock_err got_err;
 static msock_ip got_ip;
 

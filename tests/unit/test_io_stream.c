@@ -86,6 +86,9 @@ static const msock_stream_handlers handlers = {.up = on_up,
                                                .closed = on_closed};
 
 static void setup(void) {
+  memset(&a, 0, sizeof a);
+  memset(&b, 0, sizeof b);
+  done = false;
   loop = msock_loop_new(NULL);
   eg = io_test_egress(loop, MSOCK_PROFILE_FULL, false);
   a.rx = malloc(BULK);
@@ -246,6 +249,7 @@ static msock_stream_config tls_server(msock_tls_roots *roots, bool insecure) {
   static const uint8_t ip[4] = {127, 0, 0, 1};
   static const tls_test_spec spec = {.cn = "CN=relay", .ip = ip};
   msock_addr at;
+  memset(&srv, 0, sizeof srv);
   tls_test_make(&srv.cert, &spec, NULL, NULL);
   srv.l = io_test_listen(eg, &at);
   srv.accept_watch = msock_loop_fd_new(loop, srv.l, server_accept, NULL);

@@ -11,6 +11,7 @@ static bool done;
 static msock_tcp_result got;
 
 static void setup(void) {
+  done = false;
   loop = msock_loop_new(NULL);
   eg = io_test_egress(loop, MSOCK_PROFILE_FULL, true);
 }

@@ -51,6 +51,8 @@ static const msock_udp_handlers handlers = {
 
 static void start(msock_profile profile) {
   const msock_addr on = io_test_local(0);
+  done = false;
+  n_got = n_fault = 0;
   loop = msock_loop_new(NULL);
   eg = io_test_egress(loop, profile, false);
   ck_assert_int_eq(msock_udp_new(eg, MSOCK_PURPOSE_WG, &on, &handlers, NULL, &a), MSOCK_OK);

@@ -18,6 +18,7 @@ static msock_unix_server *server;
 static char path[64];
 static const char *answer; /* NULL: say nothing */
 static bool stop_after_answer;
+static bool done;
 
 typedef struct conn {
   msock_stream *s;
@@ -71,6 +72,9 @@ static void on_accepted(void *ctx, int fd, const msock_unix_peer *peer) {
 }
 
 static void setup(void) {
+  memset(&c, 0, sizeof c);
+  done = stop_after_answer = false;
+  answer = NULL;
   loop = msock_loop_new(NULL);
   eg = io_test_egress(loop, MSOCK_PROFILE_PRIVACY_PROXY,
                       false); /* local sockets are allowed there */
@@ -114,8 +118,6 @@ static void *client(void *arg) {
   ck_assert_int_eq(write(q->pipe[1], "x", 1), 1);
   return NULL;
 }
-
-static bool done;
 
 static void on_pipe(void *ctx, bool readable, bool writable) {
   (void)ctx;
