@@ -23,7 +23,8 @@
 typedef struct msock_http msock_http;
 /* Borrows all three until freed. */
 msock_http *msock_http_new(msock_egress *eg, msock_tls_roots *roots, const msock_log *log);
-void msock_http_free(msock_http *h);   /* cancels what is under way */
+void msock_http_free(
+    msock_http *h); /* cancels what is under way; not inside a callback of a call */
 const char *msock_http_provider(void); /* "libcurl/7.88.1" or "small" */
 
 typedef struct msock_http_request { /* everything is copied */
