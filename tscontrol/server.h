@@ -1,0 +1,34 @@
+/* tscontrol/server.h: the tiny control server on the loop: a listener, connections, one tailnet. */
+#ifndef MSOCK_TSCONTROL_SERVER_H
+#define MSOCK_TSCONTROL_SERVER_H
+
+#include "base/addr.h"
+#include "base/err.h"
+#include "base/key.h"
+#include "base/log.h"
+#include "control/tailnet.h"
+#include "io/egress.h"
+#include "io/loop.h"
+
+#define MSOCK_TSCONTROL_CONNS_MAX 128u /* at once; more are closed */
+
+typedef struct msock_tscontrol msock_tscontrol;
+
+typedef struct msock_tscontrol_cfg { /* borrowed for life */
+  msock_addr listen;
+  const msock_machine_private *key;
+  msock_tailnet *tailnet;
+  bool early_payload;
+  /* Nodes changed: time to save. */
+  void (*changed)(void *ctx);
+  void *ctx;
+  const msock_log *log;
+} msock_tscontrol_cfg;
+
+/* MSOCK_ERR_IO: cannot listen, errno tells why. */
+msock_err msock_tscontrol_new(msock_loop *loop, msock_egress *eg, const msock_tscontrol_cfg *cfg,
+                              msock_tscontrol **out);
+void msock_tscontrol_free(msock_tscontrol *s);
+msock_addr msock_tscontrol_addr(const msock_tscontrol *s);
+
+#endif
