@@ -139,7 +139,7 @@ static void set_home(msock_home *h, msock_region_id region) {
 
 /* Chooses by what is measured so far and files the report. */
 static void decide(msock_home *h, uint64_t now_us, bool final) {
-  msock_choice_region in[MSOCK_DERP_REGIONS_MAX];
+  msock_choice_region in[MSOCK_DERP_REGIONS_MAX] = {0};
   const size_t n = choice_input(h, now_us, in);
 
   h->decide_us = MSOCK_NEVER;

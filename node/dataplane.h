@@ -29,7 +29,7 @@
 
 #define MSOCK_DATAPLANE_MTU 1280u
 #define MSOCK_DATAPLANE_NEWS_US (6 * MSOCK_SEC)
-#define MSOCK_DATAPLANE_NEWS_STEP_US (400 * MSOCK_MS)
+#define MSOCK_DATAPLANE_NEWS_STEP_US (250 * MSOCK_MS)
 #define MSOCK_DATAPLANE_ADDRS_MAX 8u
 
 typedef struct msock_dataplane msock_dataplane;

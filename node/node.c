@@ -10,15 +10,18 @@
 #include "crypto/x25519.h"
 #include "node/node_internal.h"
 
-#define PUMP_PASSES 3 /* one part's output is another one's input: control, homing, plane, relay   \
-                       */
+#define PUMP_PASSES                                                                                \
+  3 /* one part's output is another one's input: control, homing, plane, relay                     \
+     */
 
 /* --- parts talk to each other only through these --- */
 
+/* A peer whose home is not known yet is looked for at our own: control.md 5.1. */
 static bool send_relay(void *ctx, const msock_node_key *dst, msock_region_id home, const uint8_t *p,
                        size_t len) {
   msock_node *n = ctx;
-  return msock_relay_send(n->relay, msock_loop_now_us(), dst, home, p, len);
+  const msock_region_id region = home ? home : msock_home_region(msock_homing_machine(n->homing));
+  return msock_relay_send(n->relay, msock_loop_now_us(), dst, region, p, len);
 }
 
 static void on_relay_packet(void *ctx, uint64_t now_us, msock_region_id region,

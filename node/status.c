@@ -7,8 +7,9 @@
 #include "node/node_internal.h"
 #include "node/status_json.h"
 
-#define ACTIVE_US (120 * MSOCK_SEC) /* "active": traffic in the last two minutes, as tailscale's   \
-                                     */
+#define ACTIVE_US                                                                                  \
+  (120 * MSOCK_SEC) /* "active": traffic in the last two minutes, as tailscale's                   \
+                     */
 #define HEALTH_MAX (MSOCK_NETMAP_HEALTH_MAX + 4u)
 
 static msock_netmap *netmap_of(const msock_node *n) {
