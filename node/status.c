@@ -63,7 +63,8 @@ static void fill_node(const msock_netmap *nm, const msock_peer *p, msock_status_
   };
 }
 
-static void fill_traffic(msock_node *n, uint64_t now_us, msock_status_peer *out) {
+static void fill_traffic(msock_node *n, const msock_netmap *nm, uint64_t now_us,
+                         msock_status_peer *out) {
   const uint32_t id = msock_dataplane_peer_find(n->plane, &out->public_key);
   const msock_dataplane_peer *d = msock_dataplane_peer_at(n->plane, id);
   msock_wg_peer_status st;
@@ -81,6 +82,10 @@ static void fill_traffic(msock_node *n, uint64_t now_us, msock_status_peer *out)
   out->last_handshake_us = st.last_handshake_wall_us;
   out->last_write_us = d->last_tx_us ? msock_loop_wall_us() - (now_us - d->last_tx_us) : 0;
   out->tx_dropped = d->tx_dropped;
+  if (out->derp_region == 0) { /* the netmap does not know its home: where it was heard */
+    out->derp_region = d->rx_region;
+    out->relay = region_code(nm, d->rx_region);
+  }
 }
 
 /* --- health --- */
@@ -170,7 +175,7 @@ static bool fill_peers(msock_node *n, uint64_t now_us, const msock_netmap *nm, m
           (msock_status_user){.id = u->id, .login_name = u->login, .display_name = u->display};
     }
     if (i < count) {
-      fill_traffic(n, now_us, &m->peers[i]);
+      fill_traffic(n, nm, now_us, &m->peers[i]);
     } else {
       m->peers[i].online = msock_control_connected(msock_control_link_machine(n->control));
       m->peers[i].relay = region_code(nm, s->home_region);
@@ -260,7 +265,7 @@ char *msock_node_whois_text(msock_node *n, const char *addr, size_t *len) {
     return NULL;
   }
   fill_node(nm, p, &out, &parts);
-  fill_traffic(n, msock_loop_now_us(), &out);
+  fill_traffic(n, nm, msock_loop_now_us(), &out);
   const msock_user_profile *u = msock_netmap_user(nm, p->user_id);
   const msock_status_user user = {
       .id = u ? u->id : 0, .login_name = u ? u->login : "", .display_name = u ? u->display : ""};

@@ -42,6 +42,8 @@ static void print_path(json_object *node) {
     printf("peer-relay %s", peer_relay);
   } else if (*relay) {
     printf("relay \"%s\"", relay);
+  } else {
+    printf("no relay known");
   }
 }
 
