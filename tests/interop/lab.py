@@ -312,7 +312,7 @@ class Certificates:
 class Run:
     """What all scenarios of one run share: its directory, its CA, and where the programs are."""
 
-    def __init__(self, directory, peers_bin, tsnode):
+    def __init__(self, directory, peers_bin, tsnode, keep=False):
         self.directory = pathlib.Path(directory)
         self.directory.chmod(0o755)  # an unprivileged node must reach its state below it
         self.peers_bin = pathlib.Path(peers_bin)
@@ -321,6 +321,7 @@ class Run:
         self.certificates = Certificates(self.directory / "tls")
         self.resolv_conf = self.directory / "resolv.conf"
         self.resolv_conf.write_text("# no name server in the lab\n")
+        self.keep = keep
         self.labs = 0
 
     def peer(self, name):
@@ -454,8 +455,10 @@ class Lab:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
     def discard(self):
-        """Removes the lab's files (state, logs); for scenarios that passed."""
-        shutil.rmtree(self.directory, ignore_errors=True)
+        """Removes the lab's files (state, logs), unless they are wanted; for scenarios that
+        passed."""
+        if not self.run.keep:
+            shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def parse_json(text, source):

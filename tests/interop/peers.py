@@ -289,7 +289,9 @@ class Node:
         if self.uid is not None:
             argv = ["setpriv", "--reuid", str(self.uid), "--regid", str(self.uid),
                     "--clear-groups", *argv]
-        return command(self.namespace.wrap(argv), timeout_s, env=self.env)
+        done = command(self.namespace.wrap(argv), timeout_s, env=self.env)
+        done.verb = " ".join(str(word) for word in words)
+        return done
 
     def up_words(self, auth_key=None, url=None, timeout_s=JOIN_TIMEOUT_S, flags=()):
         words = ["up", f"--login-server={url or self.lab.control.url}",
@@ -325,14 +327,20 @@ class Node:
         require(process.returncode == 0,
                 f"`up` on {self.name} gave {process.returncode}: {output.strip()}")
 
-    def expect_exit(self, done, *meanings):
-        """Fails unless a CLI command ended with the status of one of these meanings. The stock
-        program promises none: there, any failure will do."""
+    def wrong_exit(self, done, *meanings):
+        """None when a CLI command ended with the status of one of these meanings, else what is
+        wrong. The stock program promises none: there, any failure will do."""
         codes = [self.exit_codes[meaning] for meaning in meanings if self.exit_codes]
-        right = done.returncode in codes if codes else done.returncode != 0
-        require(right, f"{self.kind} gave exit status {done.returncode}, not "
-                       f"{' or '.join(map(str, codes)) or 'a failure'} ({' or '.join(meanings)}): "
-                       f"{(done.stderr or done.stdout).strip()!r}")
+        if done.returncode in codes or (not codes and done.returncode != 0):
+            return None
+        return (f"`{done.verb}` gave {done.returncode}, not "
+                f"{' or '.join(map(str, codes)) or 'a failure'} ({' or '.join(meanings)}): "
+                f"{(done.stderr or done.stdout).strip()!r}")
+
+    def expect_exit(self, done, *meanings):
+        """Fails unless a CLI command ended with the status of one of these meanings."""
+        wrong = self.wrong_exit(done, *meanings)
+        require(wrong is None, wrong)
 
     # -- what it says -----------------------------------------------------------------------
 
