@@ -11,8 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "tsnode/exit_codes.h"
-#include "tsnode/flags.h"
+#include "config/exit_codes.h"
+#include "config/flags.h"
 
 #define MSOCK_CLI_CALL_US UINT64_C(10000000) /* a daemon that is well answers in milliseconds */
 

@@ -1,5 +1,5 @@
 #include "tests/unit/testing.h"
-#include "tsnode/duration.h"
+#include "config/duration.h"
 
 static const struct {
   const char *text;

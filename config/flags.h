@@ -1,16 +1,16 @@
-/* tsnode/flags.h: command-line flags by a table, in the forms that Go programs take: -x, --x, --x
- * V,
- * --x=V, and for switches --x and --x=false. Flags and other words may be mixed; "--" ends the
- * flags. Pure. Act only after MSOCK_EXIT_OK: what stood before a refused flag was taken. */
-#ifndef MSOCK_TSNODE_FLAGS_H
-#define MSOCK_TSNODE_FLAGS_H
+/* config/flags.h: command-line flags by a table, in the forms that Go programs take: -x and --x, a
+ * value behind a space or "=", for switches --x and --x=false. Flags and other words may be mixed;
+ * "--" ends the flags. Pure. Act only after MSOCK_EXIT_OK: what stood before a refused flag was
+ * taken. */
+#ifndef MSOCK_CONFIG_FLAGS_H
+#define MSOCK_CONFIG_FLAGS_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
-#include "tsnode/exit_codes.h"
+#include "config/exit_codes.h"
 
 #define MSOCK_FLAGS_WHY_MAX 256u
 #define MSOCK_FLAGS_WORDS_MAX 4u /* words that are no flags; more is refused */

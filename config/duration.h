@@ -1,6 +1,6 @@
-/* tsnode/duration.h: durations as Go writes them: "500ms", "1m30s", "1.5h", "0". Pure. */
-#ifndef MSOCK_TSNODE_DURATION_H
-#define MSOCK_TSNODE_DURATION_H
+/* config/duration.h: durations as Go writes them: "500ms", "1m30s", "1.5h", "0". Pure. */
+#ifndef MSOCK_CONFIG_DURATION_H
+#define MSOCK_CONFIG_DURATION_H
 
 #include <stdbool.h>
 #include <stdint.h>

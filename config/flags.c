@@ -1,11 +1,11 @@
-#include "tsnode/flags.h"
+#include "config/flags.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "tsnode/duration.h"
+#include "config/duration.h"
 
 #define NAME_MAX_BYTES 40u /* longer words are near to nothing */
 

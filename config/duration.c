@@ -1,4 +1,4 @@
-#include "tsnode/duration.h"
+#include "config/duration.h"
 
 #include <stddef.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
-/* tsnode/exit_codes.h: what the program's exit code says (requirements.md 5.3). Stable. */
-#ifndef MSOCK_TSNODE_EXIT_CODES_H
-#define MSOCK_TSNODE_EXIT_CODES_H
+/* config/exit_codes.h: what a program's exit code says (requirements.md 5.3). Stable. */
+#ifndef MSOCK_CONFIG_EXIT_CODES_H
+#define MSOCK_CONFIG_EXIT_CODES_H
 
 typedef enum msock_exit {
   MSOCK_EXIT_OK = 0,
