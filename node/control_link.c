@@ -17,6 +17,7 @@ struct msock_control_link {
   char origin[320]; /* "https://host:port" */
   msock_stream *stream;
   bool was_up;
+  msock_ip local; /* of the connection that is up */
   msock_http_call *key_call;
   msock_http_call *pings[MSOCK_CONTROL_PINGS_MAX];
   msock_control_event ev; /* 2 KiB: not on the stack of each turn */
@@ -50,6 +51,7 @@ msock_control_link *msock_control_link_new(const msock_node_deps *deps,
 static void drop_connection(msock_control_link *l) {
   msock_stream_free(l->stream);
   l->stream = NULL;
+  l->local = (msock_ip){0};
 }
 
 void msock_control_link_free(msock_control_link *l) {
@@ -68,6 +70,10 @@ void msock_control_link_free(msock_control_link *l) {
 
 msock_control *msock_control_link_machine(msock_control_link *l) {
   return l->machine;
+}
+
+msock_ip msock_control_link_local(const msock_control_link *l) {
+  return l->local;
 }
 
 uint64_t msock_control_link_next_expiry(const msock_control_link *l) {
@@ -132,7 +138,7 @@ static void ping_head(msock_control_link *l, const char *url) {
 
 static void on_up(void *ctx, const msock_stream_info *info) {
   msock_control_link *l = ctx;
-  (void)info;
+  l->local = info->local.ip;
   l->was_up = true;
   msock_control_conn_up(l->machine, msock_loop_now_us(), msock_loop_wall_us());
 }

@@ -26,6 +26,8 @@ msock_control_link *msock_control_link_new(const msock_node_deps *deps,
 void msock_control_link_free(msock_control_link *l);
 /* The machine itself: settings and the netmap; pump afterwards. */
 msock_control *msock_control_link_machine(msock_control_link *l);
+/* The connection's own address; family 0 while there is none. */
+msock_ip msock_control_link_local(const msock_control_link *l);
 void msock_control_link_pump(msock_control_link *l, uint64_t now_us);
 uint64_t msock_control_link_next_expiry(const msock_control_link *l);
 

@@ -106,6 +106,8 @@ static void pump(void *ctx, uint64_t now_us) {
   for (int i = 0; i < PUMP_PASSES; i++) {
     if (n->control) {
       msock_control_link_pump(n->control, now_us);
+      msock_home_set_control_up(msock_homing_machine(n->homing),
+                                msock_control_connected(msock_control_link_machine(n->control)));
     }
     msock_homing_pump(n->homing, now_us);
     msock_dataplane_pump(n->plane, now_us);
@@ -125,16 +127,30 @@ static void on_deadline(void *ctx, uint64_t now_us) {
   (void)now_us;
 }
 
+static bool is_gone(void *ctx, const msock_ip *local) {
+  const msock_node *n = ctx;
+  return n->link && !msock_link_has(n->link, local);
+}
+
+/* Addresses came or went: connections from an address that is gone end now, the others must answer
+ * a ping, and the relays are measured anew. */
+static void on_link_changed(void *ctx) {
+  msock_node *n = ctx;
+  const uint64_t now_us = msock_loop_now_us();
+  if (n->control) {
+    const msock_ip local = msock_control_link_local(n->control);
+    msock_control_on_link_change(msock_control_link_machine(n->control), now_us,
+                                 local.family != 0 && is_gone(n, &local));
+  }
+  msock_derp_pool_on_rebind(msock_relay_pool(n->relay), now_us, is_gone, n);
+  msock_home_link_changed(msock_homing_machine(n->homing), now_us);
+}
+
 /* The machine slept: connections may be dead without knowing it. */
 static void on_suspend(void *ctx, uint64_t slept_us) {
   msock_node *n = ctx;
-  const uint64_t now_us = msock_loop_now_us();
   msock_logf(n->deps.log, MSOCK_LOG_INFO, "node.resumed", "slept_s=%" PRIu64, slept_us / MSOCK_SEC);
-  if (n->control) {
-    msock_control_on_link_change(msock_control_link_machine(n->control), now_us, false);
-  }
-  msock_derp_pool_on_rebind(msock_relay_pool(n->relay), now_us, NULL, NULL);
-  msock_home_link_changed(msock_homing_machine(n->homing), now_us);
+  on_link_changed(n);
 }
 
 /* --- life --- */
@@ -234,6 +250,12 @@ msock_err msock_node_new(const msock_node_deps *deps, const msock_node_options *
   if (e == MSOCK_OK) {
     e = make_parts(n, why);
   }
+  if (e == MSOCK_OK && msock_link_new(deps, n->device.tun ? msock_tun_name(n->device.tun) : NULL,
+                                      on_link_changed, n, &n->link) != MSOCK_OK) {
+    n->link = NULL;
+    msock_logf(deps->log, MSOCK_LOG_WARN, "link.unwatched",
+               "text=\"no netlink: a change of network is noticed by time-outs only\"");
+  }
   if (e == MSOCK_OK) {
     const msock_localapi_backend backend = msock_node_api_backend(n);
     e = msock_localapi_server_new(deps->loop, deps->egress, opt->socket, &backend, deps->log,
@@ -258,6 +280,7 @@ void msock_node_free(msock_node *n) {
   msock_loop_hook_remove(&n->hook);
   msock_loop_set_deadline(n->deps.loop, &n->timer, MSOCK_NEVER);
   msock_localapi_server_free(n->api_server);
+  msock_link_free(n->link);
   msock_control_link_free(n->control);
   msock_relay_free(n->relay);
   msock_homing_free(n->homing);

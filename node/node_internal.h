@@ -18,6 +18,7 @@
 #include "node/dataplane.h"
 #include "node/deps.h"
 #include "node/homing.h"
+#include "node/link.h"
 #include "node/localapi.h"
 #include "node/localapi_server.h"
 #include "node/node_main.h"
@@ -55,6 +56,7 @@ typedef struct msock_node {
   msock_relay *relay;
   msock_dataplane *plane;
   msock_node_device device;
+  msock_link *link;            /* NULL: address changes are not seen */
   msock_control_link *control; /* NULL until a server is known and wanted */
   msock_localapi_server *api_server;
 

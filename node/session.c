@@ -147,8 +147,6 @@ static void on_control_event(void *ctx, uint64_t now_us, const msock_control_eve
       n->last_error[0] = '\0';
       n->last_error_code = MSOCK_CONTROL_E_NONE;
     }
-    msock_home_set_control_up(msock_homing_machine(n->homing),
-                              msock_control_connected(machine_of(n)));
     break;
   case MSOCK_CONTROL_EV_SERVER_KEY:
     if (!msock_machine_key_equal(&n->state.server_key, &ev->server_key)) {

@@ -1,0 +1,22 @@
+/* node/link.h: watches the machine's own addresses and says when they changed. The TUN's are left
+ * out: those changes are ours. */
+#ifndef MSOCK_NODE_LINK_H
+#define MSOCK_NODE_LINK_H
+
+#include <stdbool.h>
+
+#include "base/addr.h"
+#include "base/err.h"
+#include "node/deps.h"
+
+typedef struct msock_link msock_link;
+
+/* device: the TUN's name, NULL = none; borrowed. changed is called after the address set differs
+ * from before. MSOCK_ERR_IO: no netlink here; the node works without. */
+msock_err msock_link_new(const msock_node_deps *deps, const char *device,
+                         void (*changed)(void *ctx), void *ctx, msock_link **out);
+void msock_link_free(msock_link *l); /* NULL is fine */
+/* Whether the machine has this address now. Loopback always. */
+bool msock_link_has(const msock_link *l, const msock_ip *ip);
+
+#endif
