@@ -33,8 +33,9 @@ static void on_prefs(void *ctx, msock_localapi_req req) {
   reply_prefs(ctx, req);
 }
 
+/* UNKNOWN is a feature that is not in this build. */
 static int status_of(msock_err e) {
-  return e == MSOCK_ERR_INVALID || e == MSOCK_ERR_UNKNOWN ? 400 : 500;
+  return e == MSOCK_ERR_INVALID ? 400 : e == MSOCK_ERR_UNKNOWN ? 501 : 500;
 }
 
 static void on_edit_prefs(void *ctx, msock_localapi_req req, json_object *doc) {
@@ -155,6 +156,22 @@ void msock_node_ping_done(void *ctx, const msock_dataplane_ping *r) {
   reply_ping(n, k->req, k->ip, r->answered ? "" : "timed out: no answer", r);
 }
 
+/* Without a tunnel there is nobody to ping. True: the request was answered so. */
+static bool refuse_while_down(msock_node *n, msock_localapi_req req) {
+  const char *state = msock_node_backend_state(n);
+  if (strcmp(state, "Stopped") == 0) {
+    msock_localapi_reply_error(api_of(n), msock_loop_now_us(), req, MSOCK_LOCALAPI_STATUS_STOPPED,
+                               "stopped: run `tsnode up`");
+    return true;
+  }
+  if (strncmp(state, "Needs", 5) == 0) {
+    msock_localapi_reply_error(api_of(n), msock_loop_now_us(), req,
+                               MSOCK_LOCALAPI_STATUS_NEEDS_LOGIN, "not logged in: run `tsnode up`");
+    return true;
+  }
+  return false;
+}
+
 static void on_ping(void *ctx, msock_localapi_req req, const msock_ip *ip,
                     msock_localapi_ping_type type, uint32_t size) {
   msock_node *n = ctx;
@@ -163,6 +180,9 @@ static void on_ping(void *ctx, msock_localapi_req req, const msock_ip *ip,
   size_t i = 0;
 
   msock_ip_text(ip, text);
+  if (refuse_while_down(n, req)) {
+    return;
+  }
   if (type == MSOCK_LOCALAPI_PING_DISCO) {
     msock_localapi_reply_error(api_of(n), msock_loop_now_us(), req, 501,
                                "disco pings are not in this build: ping with --icmp or --tsmp");

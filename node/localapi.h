@@ -42,6 +42,10 @@
 #define MSOCK_LOCALAPI_LINGER_US UINT64_C(5000000) /* after the last answer, for its end */
 #define MSOCK_LOCALAPI_PING_SIZE_MAX 1200u         /* payload bytes; fits the tunnel MTU of 1280 */
 
+/* Refusals whose reason callers tell apart by the status. 501: not in this build. */
+#define MSOCK_LOCALAPI_STATUS_NEEDS_LOGIN 401
+#define MSOCK_LOCALAPI_STATUS_STOPPED 409
+
 typedef struct msock_localapi msock_localapi;
 
 /* Names one request of one connection; never reused while the table lives. Plain value. */

@@ -152,6 +152,25 @@ static msock_err check_user(const char *text, char *why) {
   return MSOCK_OK;
 }
 
+msock_err msock_prefs_check_built(const msock_prefs *p, uint32_t changed,
+                                  char why[static MSOCK_WHY_MAX]) {
+  const uint32_t exit_bits = MSOCK_PREF_EXIT_NODE_ID | MSOCK_PREF_EXIT_NODE_IP;
+  const char *what = NULL;
+  if (changed & exit_bits && (p->exit_node_id[0] != '\0' || p->exit_node_ip.family != 0)) {
+    what = "using an exit node";
+  } else if (changed & MSOCK_PREF_EXIT_NODE_ALLOW_LAN && p->exit_node_allow_lan) {
+    what = "using an exit node (ExitNodeAllowLANAccess)";
+  }
+  for (size_t i = 0; changed & MSOCK_PREF_ADVERTISE_ROUTES && i < p->n_advertise_routes; i++) {
+    what = p->advertise_routes[i].bits == 0 ? "being an exit node (a route with /0)" : what;
+  }
+  if (what == NULL) {
+    return MSOCK_OK;
+  }
+  snprintf(why, MSOCK_WHY_MAX, "%s is not in this build; nothing was changed", what);
+  return MSOCK_ERR_UNKNOWN;
+}
+
 static json_object *print_bool(const field *f, const msock_prefs *p) {
   return json_object_new_boolean(*(const bool *)((const char *)p + f->offset));
 }

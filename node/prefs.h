@@ -79,6 +79,11 @@ msock_err msock_prefs_apply(msock_prefs *p, json_object *doc, uint32_t *changed,
 msock_err msock_prefs_apply_masked(msock_prefs *p, json_object *doc, uint32_t *changed,
                                    char why[static MSOCK_WHY_MAX]);
 
+/* Whether what a change asked for (msock_pref_bit in changed) can be carried out at all:
+ * MSOCK_ERR_UNKNOWN with the reason in why for exit nodes, which are not built yet. */
+msock_err msock_prefs_check_built(const msock_prefs *p, uint32_t changed,
+                                  char why[static MSOCK_WHY_MAX]);
+
 /* Single rules, for command lines and configuration. MSOCK_ERR_INVALID with the reason in why.
  *   hostname     "" or one DNS label: letters, digits, inner hyphens, at most 63 bytes
  *   control_url  "" or http(s)://host[:port][/], no user, query or fragment

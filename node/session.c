@@ -263,9 +263,13 @@ msock_err msock_node_set_prefs(msock_node *n, uint64_t now_us, const msock_prefs
                                uint32_t changed, char why[static MSOCK_WHY_MAX]) {
   const msock_prefs before = n->state.prefs;
   hostinfo_parts parts;
+  msock_err e = msock_prefs_check_built(prefs, changed, why);
 
+  if (e != MSOCK_OK) {
+    return e;
+  }
   n->state.prefs = *prefs;
-  const msock_err e = msock_state_save(n->opt->state_file, &n->state, why);
+  e = msock_state_save(n->opt->state_file, &n->state, why);
   if (e != MSOCK_OK) {
     n->state.prefs = before;
     return e;

@@ -10,8 +10,9 @@
 #include <unistd.h>
 
 #include "io/unix_client.h"
+#include "node/localapi.h"
 
-#define SYSTEM_SOCKET "/var/run/tsnode/tsnode.sock"
+#define SYSTEM_SOCKET "/run/tsnode/tsnode.sock"
 #define SYSTEM_STATEDIR "/var/lib/tsnode"
 
 msock_exit msock_cli_fail(msock_exit code, const char *fmt, ...) {
@@ -99,9 +100,11 @@ static msock_exit no_daemon(const msock_cli *cli, msock_err e, bool quiet) {
 static msock_exit refused(const msock_unix_response *r, bool quiet) {
   json_object *doc = json_tokener_parse(r->body);
   const char *why = msock_cli_str(doc, "error");
-  const msock_exit code = r->status == 400   ? MSOCK_EXIT_USAGE
-                          : r->status == 501 ? MSOCK_EXIT_NOT_BUILT
-                                             : MSOCK_EXIT_OTHER;
+  const msock_exit code = r->status == 400                                 ? MSOCK_EXIT_USAGE
+                          : r->status == MSOCK_LOCALAPI_STATUS_NEEDS_LOGIN ? MSOCK_EXIT_NEEDS_LOGIN
+                          : r->status == MSOCK_LOCALAPI_STATUS_STOPPED     ? MSOCK_EXIT_STOPPED
+                          : r->status == 501                               ? MSOCK_EXIT_NOT_BUILT
+                                                                           : MSOCK_EXIT_OTHER;
   if (!quiet) {
     if (*why) {
       msock_cli_fail(code, "%s", why);

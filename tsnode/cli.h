@@ -46,6 +46,9 @@ typedef struct msock_cli_call {
 msock_exit msock_cli_ask(const msock_cli *cli, const msock_cli_call *call, json_object **doc);
 /* The same for answers that are no documents; caller frees *text. */
 msock_exit msock_cli_ask_text(const msock_cli *cli, const msock_cli_call *call, char **text);
+/* What the BackendState of a status document means as an exit code; text (may be NULL) gets the
+ * sentence for people when it is not "Running". */
+msock_exit msock_cli_judge(json_object *status, FILE *text);
 /* GET status. */
 msock_exit msock_cli_status(const msock_cli *cli, bool with_peers, bool quiet, json_object **doc);
 

@@ -127,6 +127,10 @@ static msock_exit resolve(const msock_cli *cli, const char *peer, char ip[static
     return code;
   }
   json_object *node = msock_cli_find_node(status, peer);
+  if (node == NULL && (code = msock_cli_judge(status, stderr)) != MSOCK_EXIT_OK) {
+    json_object_put(status);
+    return code;
+  }
   if (node == NULL) {
     code = msock_cli_fail(MSOCK_EXIT_UNREACHABLE,
                           "there is no peer \"%.64s\" in the tailnet; see: tsnode status", peer);

@@ -108,8 +108,7 @@ static void print_health(json_object *status) {
   }
 }
 
-/* What the state means as an exit code; text != NULL gets the sentence for people. */
-static msock_exit judge(json_object *status, FILE *text) {
+msock_exit msock_cli_judge(json_object *status, FILE *text) {
   const char *state = msock_cli_str(status, "BackendState");
   const char *url = msock_cli_str(status, "AuthURL");
   const char *error = msock_cli_str(msock_cli_get(status, "TSNode"), "LastError");
@@ -153,7 +152,7 @@ static msock_exit print_status(json_object *status, const status_flags *f) {
                                         JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
     return MSOCK_EXIT_OK;
   }
-  const msock_exit code = judge(status, stdout);
+  const msock_exit code = msock_cli_judge(status, stdout);
   if (code != MSOCK_EXIT_OK) {
     return code;
   }
@@ -194,7 +193,7 @@ msock_exit msock_cmd_status(const msock_cli *cli, const msock_verb *verb, int ar
   if (code == MSOCK_EXIT_OK && f.check == NULL) {
     code = print_status(status, &f);
   } else if (code == MSOCK_EXIT_OK && strcmp(f.check, "ready") == 0) {
-    code = judge(status, NULL);
+    code = msock_cli_judge(status, NULL);
   }
   json_object_put(status);
   return code;
@@ -220,7 +219,7 @@ msock_exit msock_cmd_ip(const msock_cli *cli, const msock_verb *verb, int argc, 
   if (code != MSOCK_EXIT_OK) {
     return code;
   }
-  code = words.n == 0 ? judge(status, NULL) : MSOCK_EXIT_OK;
+  code = words.n == 0 ? msock_cli_judge(status, NULL) : MSOCK_EXIT_OK;
   json_object *node =
       words.n > 0 ? msock_cli_find_node(status, words.at[0]) : msock_cli_get(status, "Self");
   const char *ip4 = v6 ? "" : msock_cli_node_ip(node, 4);
