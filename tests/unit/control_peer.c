@@ -370,6 +370,11 @@ void peer_raw_record(peer *p, const void *bytes, size_t len) {
   seal(p, bytes, len);
 }
 
+void peer_early_head(peer *p, const void *bytes, size_t len) {
+  seal(p, bytes, len);
+  p->upgraded = false; /* no HTTP/2 from here on */
+}
+
 size_t peer_pings(const peer *p) {
   return p->pings;
 }

@@ -57,6 +57,8 @@ void peer_reset(peer *p, peer_stream *s);
 void peer_goaway(peer *p);
 /* Seals raw plaintext as a record of its own (an empty one too) after what is queued. */
 void peer_raw_record(peer *p, const void *bytes, size_t len);
+/* After the handshake and before HTTP/2: a record with these bytes. Then peer_tx gives only it. */
+void peer_early_head(peer *p, const void *bytes, size_t len);
 /* PING frames of the client seen; answered unless muted. */
 size_t peer_pings(const peer *p);
 void peer_mute(peer *p, bool mute); /* swallow everything for the client from now on */

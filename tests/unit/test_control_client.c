@@ -735,8 +735,8 @@ END_TEST
 /* closes: CTRL-06 CTRL-32 */
 START_TEST(no_secret_reaches_the_log_or_an_event) {
   static const char *const answers[] = {
-      "{\"Error\":\"handling register with auth key: failed to parse auth-key: "
-      "hskey-auth-abcdefghijkl-SECRETSECRETSECRET\"}",
+      ("{\"Error\":\"handling register with auth key: failed to parse auth-key: "
+       "hskey-auth-abcdefghijkl-SECRETSECRETSECRET\"}"),
       "{\"Error\":\"odd words about SECRETSECRETSECRET\"}",
       "{\"AuthURL\":\"http://control.example/register/URLQUERYSECRET\"}",
   };
