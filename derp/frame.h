@@ -6,7 +6,8 @@
  *
  * The room: frame (this codec), login (the two boxed JSON frames), queue (packets waiting for a
  * connection), client (one connection), dial (what to dial and how to check the certificate), route
- * (which connection last heard from a peer), pool (all regions), proxy (HTTP CONNECT). */
+ * (which connection last heard from a peer), pool (all regions), proxy (HTTP CONNECT), server (the
+ * other side: a small relay). */
 #ifndef MSOCK_DERP_FRAME_H
 #define MSOCK_DERP_FRAME_H
 
