@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/cursor.h"
+#include "base/stun_look.h"
 
 #define COOKIE 0x2112a442u
 #define FINGERPRINT_XOR 0x5354554eu /* RFC 8489 14.7 */
@@ -82,13 +83,11 @@ ptrdiff_t msock_stun_encode_request(const msock_stun_txid *txid, bool plain, uin
 }
 
 bool msock_stun_looks(const uint8_t *p, size_t len) {
-  return len >= MSOCK_STUN_HEADER_LEN && (p[0] & 0xc0u) == 0 && p[4] == (COOKIE >> 24) &&
-         p[5] == (COOKIE >> 16 & 0xffu) && p[6] == (COOKIE >> 8 & 0xffu) &&
-         p[7] == (COOKIE & 0xffu);
+  return msock_looks_like_stun(p, len);
 }
 
 bool msock_stun_demux(const uint8_t *p, size_t len) {
-  return msock_stun_looks(p, len) && p[1] == 0x01;
+  return msock_looks_like_stun_binding(p, len);
 }
 
 msock_stun_txid msock_stun_txid_of(const uint8_t *p) {
