@@ -18,16 +18,27 @@ void msock_blake2s(uint8_t out[static 32], const msock_bytes *parts, size_t n) {
   msock_wipe(&st, sizeof st);
 }
 
-void msock_blake2s_mac16(uint8_t out[static 16], const uint8_t *key, size_t key_len,
-                         const msock_bytes *parts, size_t n) {
+/* Keyed mode; the digest length is part of what is hashed. */
+static void mac(uint8_t *out, size_t out_len, const uint8_t *key, size_t key_len,
+                const msock_bytes *parts, size_t n) {
   blake2s_state st;
   assert(key_len >= 1 && key_len <= 32);
-  blake2s_init_key(&st, 16, key, key_len);
+  blake2s_init_key(&st, out_len, key, key_len);
   for (size_t i = 0; i < n; i++) {
     blake2s_update(&st, parts[i].p, parts[i].len);
   }
-  blake2s_final(&st, out, 16);
+  blake2s_final(&st, out, out_len);
   msock_wipe(&st, sizeof st);
+}
+
+void msock_blake2s_mac16(uint8_t out[static 16], const uint8_t *key, size_t key_len,
+                         const msock_bytes *parts, size_t n) {
+  mac(out, 16, key, key_len, parts, n);
+}
+
+void msock_blake2s_mac32(uint8_t out[static 32], const uint8_t *key, size_t key_len,
+                         const msock_bytes *parts, size_t n) {
+  mac(out, 32, key, key_len, parts, n);
 }
 
 void msock_blake2s_hmac(uint8_t out[static 32], const uint8_t *key, size_t key_len,

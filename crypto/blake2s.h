@@ -1,4 +1,5 @@
-/* crypto/blake2s.h: BLAKE2s (RFC 7693) in the three forms that Noise and WireGuard use, over libb2.
+/* crypto/blake2s.h: BLAKE2s (RFC 7693) in the forms that Noise, WireGuard and peer relays use, over
+ * libb2.
  *
  * MAC is the keyed mode with its length in the parameter block; HMAC is the HMAC construction with
  * a 64-byte block. They differ: dataplane.md section 1. */
@@ -20,6 +21,9 @@ typedef struct msock_bytes {
 void msock_blake2s(uint8_t out[static 32], const msock_bytes *parts, size_t n);
 /* Keyed BLAKE2s with a 16-byte digest; key of 1..32 bytes. */
 void msock_blake2s_mac16(uint8_t out[static 16], const uint8_t *key, size_t key_len,
+                         const msock_bytes *parts, size_t n);
+/* The same with a 32-byte digest, of which the 16-byte one is no prefix. */
+void msock_blake2s_mac32(uint8_t out[static 32], const uint8_t *key, size_t key_len,
                          const msock_bytes *parts, size_t n);
 /* HMAC-BLAKE2s-256. key of any length up to 64 bytes. */
 void msock_blake2s_hmac(uint8_t out[static 32], const uint8_t *key, size_t key_len,
