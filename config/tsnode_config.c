@@ -284,7 +284,7 @@ static const msock_config_row rows[] = {
     {.key = "netfilter_mode",
      .type = MSOCK_CONFIG_ENUM,
      .offset = AT(netfilter_mode),
-     .default_text = "on",
+     .default_text = "off",
      .choices = netfilter_modes,
      .renames = netfilter_words,
      .sentence = "Who manages firewall rules: on is tsnode, nodivert only prepares them, off "
@@ -386,6 +386,8 @@ static const msock_config_alias env_aliases[] = {
     {.name = "TS_AUTHKEY", .key = "auth_key"},
     {.name = "TS_AUTH_KEY", .key = "auth_key"}, /* older images */
     {.name = "TS_STATE_DIR", .key = "statedir"},
+    {.name = "TSNODE_STATE_DIR", .key = "statedir"},
+    {.name = "TSNODE_CONFIG"}, /* read before this table: it names the file */
     {.name = "TS_SOCKET", .key = "socket"},
     {.name = "TS_USERSPACE", .key = "tun", .when_true = "none", .when_false = TUN_DEFAULT},
     {.name = "TS_HOSTNAME", .key = "hostname"},
@@ -506,6 +508,61 @@ static void check_whole(msock_config *c, msock_config_report *report) {
   if (v->exit_node[0] != '\0' && v->advertise_exit_node) {
     refuse(c, "exit_node", "keep one of the two",
            "a node that offers itself as exit node cannot use another one", report);
+  }
+}
+
+/* -- what is not built ------------------------------------------------------------------------- */
+
+typedef struct not_built {
+  const char *key;
+  const char *reason, *way_out;
+  bool warn; /* harmless: a warning from every source */
+} not_built;
+
+/* Whether the value asks for what is not there. */
+static bool asks_for_it(const msock_tsnode_config *v, const char *key) {
+  return strcmp(key, "netfilter_mode") == 0        ? v->netfilter_mode != MSOCK_TSNODE_NETFILTER_OFF
+         : strcmp(key, "exit_node") == 0           ? v->exit_node[0] != '\0'
+         : strcmp(key, "advertise_exit_node") == 0 ? v->advertise_exit_node
+         : strcmp(key, "exit_node_allow_lan_access") == 0 ? v->exit_node_allow_lan_access
+         : strcmp(key, "https_proxy") == 0                ? v->https_proxy[0] != '\0'
+         : strcmp(key, "accept_dns") == 0                 ? v->accept_dns
+         : strcmp(key, "advertise_routes") == 0
+             ? v->advertise_routes.n > 0 && strcmp(v->tun, "none") == 0
+         : strcmp(key, "lan") == 0            ? v->lan
+         : strcmp(key, "allow_loopback") == 0 ? v->allow_loopback
+                                              : true;
+}
+
+void msock_tsnode_check_built(const msock_config *c, msock_config_report *report) {
+  static const not_built list[] = {
+      {"netfilter_mode", "firewall rules are not in this build", "write netfilter_mode: off",
+       false},
+      {"exit_node", "exit nodes are not in this build", "remove it", false},
+      {"advertise_exit_node", "exit nodes are not in this build", "remove it", false},
+      {"exit_node_allow_lan_access", "exit nodes are not in this build", "remove it", false},
+      {"https_proxy",
+       "proxies are not in this build: connections to control server and relays "
+       "are direct",
+       "remove it", false},
+      {"accept_dns", "name resolution for the tailnet is not in this build",
+       "write accept_dns: false", true},
+      {"advertise_routes", "routes need a network interface, and tun is none",
+       "run as root with a tun, or remove it", false},
+      {"lan", "direct paths are not in this build: no effect", NULL, true},
+      {"allow_loopback", "direct paths are not in this build: no effect", NULL, true},
+      {"fast_failover", "direct paths are not in this build: no effect", NULL, true},
+  };
+  const msock_tsnode_config *v = msock_tsnode_config_values(c);
+  char where[MSOCK_CONFIG_WHERE_MAX];
+  for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+    const not_built *b = &list[i];
+    if (!msock_config_is_default(c, b->key) && asks_for_it(v, b->key)) {
+      msock_config_origin_where(c, b->key, where);
+      const bool variable = strncmp(where, "environment ", 12) == 0;
+      msock_config_report_add(report, b->warn || variable, where, b->key, b->way_out, "%s",
+                              b->reason);
+    }
   }
 }
 

@@ -88,6 +88,9 @@ typedef struct msock_tsnode_sources {
  * Caller: msock_config_free. */
 msock_config *msock_tsnode_config_load(const msock_tsnode_sources *src,
                                        msock_config_report *report);
+/* What a good configuration asks for and this build does not do: an error for a file or a flag, a
+ * warning for a variable, which may be there for other programs. */
+void msock_tsnode_check_built(const msock_config *c, msock_config_report *report);
 /* Valid as long as the config lives unchanged. */
 const msock_tsnode_config *msock_tsnode_config_values(const msock_config *c);
 

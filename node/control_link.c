@@ -13,6 +13,7 @@ struct msock_control_link {
   msock_control *machine;
   msock_control_event_fn on_event;
   void *ctx;
+  msock_ip address; /* of the server; family 0 = look its name up */
   char host[256];
   char origin[320]; /* "https://host:port" */
   msock_stream *stream;
@@ -25,7 +26,7 @@ struct msock_control_link {
 };
 
 msock_control_link *msock_control_link_new(const msock_node_deps *deps,
-                                           const msock_control_cfg *cfg,
+                                           const msock_control_cfg *cfg, const msock_ip *address,
                                            msock_control_event_fn on_event, void *ctx) {
   msock_control_link *l = calloc(1, sizeof *l);
   msock_ip ip;
@@ -33,6 +34,7 @@ msock_control_link *msock_control_link_new(const msock_node_deps *deps,
     return NULL;
   }
   l->deps = *deps;
+  l->address = *address;
   l->on_event = on_event;
   l->ctx = ctx;
   const bool v6 = msock_ip_parse(cfg->host, &ip) == MSOCK_OK && ip.family == 6;
@@ -105,6 +107,7 @@ static void fetch_key(msock_control_link *l, uint64_t now_us, const char *path) 
       .url = url,
       .max_body = MSOCK_CONTROL_KEY_BODY_MAX,
       .timeout_us = MSOCK_CONTROL_KEY_US,
+      .connect_ip = l->address,
   };
   msock_http_cancel(l->key_call);
   l->key_call = NULL;
@@ -123,7 +126,8 @@ static void ping_head(msock_control_link *l, const char *url) {
   const msock_http_request req = {.purpose = MSOCK_PURPOSE_CTL,
                                   .method = "HEAD",
                                   .url = url,
-                                  .timeout_us = MSOCK_CONTROL_PING_US};
+                                  .timeout_us = MSOCK_CONTROL_PING_US,
+                                  .connect_ip = l->address};
   for (size_t i = 0; i < MSOCK_CONTROL_PINGS_MAX; i++) {
     if (l->pings[i] == NULL) {
       if (msock_http_start(l->deps.http, &req, on_ping, &l->pings[i], &l->pings[i]) != MSOCK_OK) {
@@ -184,6 +188,11 @@ static const msock_stream_handlers stream_handlers = {
 static void dial(msock_control_link *l, uint64_t now_us, const msock_control_action *a) {
   msock_stream_config cfg = {.tls = a->tls, .budget_us = MSOCK_CONTROL_DIAL_US};
   msock_tcp_target_host(&cfg.target, MSOCK_PURPOSE_CTL, a->host, a->port, MSOCK_CONTROL_DIAL_US);
+  if (l->address.family != 0) {
+    cfg.target.resolve_v4 = cfg.target.resolve_v6 = false;
+    cfg.target.literal[0] = l->address;
+    cfg.target.literal[1] = (msock_ip){0};
+  }
   cfg.tls_config = (msock_tls_config){.host = l->host, .alpn = "http/1.1", .roots = l->deps.roots};
   drop_connection(l);
   l->was_up = false;

@@ -19,9 +19,10 @@ typedef void (*msock_control_event_fn)(void *ctx, uint64_t now_us, const msock_c
 
 typedef struct msock_control_link msock_control_link;
 
-/* cfg is copied as msock_control_new does. NULL: no memory, or a bad host. */
+/* address: of the server, dialled instead of looking its name up; family 0 = look up. cfg is copied
+ * as msock_control_new does. NULL: no memory, or a bad host. */
 msock_control_link *msock_control_link_new(const msock_node_deps *deps,
-                                           const msock_control_cfg *cfg,
+                                           const msock_control_cfg *cfg, const msock_ip *address,
                                            msock_control_event_fn on_event, void *ctx);
 void msock_control_link_free(msock_control_link *l);
 /* The machine itself: settings and the netmap; pump afterwards. */

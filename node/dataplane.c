@@ -20,6 +20,7 @@ struct msock_dataplane {
   msock_wg *wg;
   msock_filter *filter;
   msock_tun *tun;
+  uint32_t mtu_bytes;
 
   msock_dataplane_peer *peers; /* by wg id */
   uint32_t n_peers;
@@ -42,15 +43,16 @@ struct msock_dataplane {
 };
 
 msock_dataplane *msock_dataplane_new(const msock_node_deps *deps, const msock_node_private *key,
-                                     const msock_filter_config *filter,
+                                     uint32_t mtu_bytes, const msock_filter_config *filter,
                                      const msock_dataplane_handlers *handlers, void *ctx) {
   msock_dataplane *d = calloc(1, sizeof *d);
-  const msock_wg_config cfg = {.mtu_bytes = MSOCK_DATAPLANE_MTU};
+  const msock_wg_config cfg = {.mtu_bytes = mtu_bytes};
 
   if (d == NULL) {
     return NULL;
   }
   d->deps = *deps;
+  d->mtu_bytes = mtu_bytes;
   d->handlers = *handlers;
   d->ctx = ctx;
   d->next_news_us = MSOCK_NEVER;
@@ -89,12 +91,13 @@ void msock_dataplane_set_private_key(msock_dataplane *d, const msock_node_privat
   msock_wg_set_private_key(d->wg, key);
 }
 
-msock_err msock_dataplane_set_addresses(msock_dataplane *d, const msock_prefix *addrs, size_t n) {
+msock_err msock_dataplane_set_addresses(msock_dataplane *d, const msock_prefix *addrs, size_t n,
+                                        const msock_prefix *routes, size_t n_routes) {
   d->n_own = 0;
   for (size_t i = 0; i < n && d->n_own < MSOCK_DATAPLANE_ADDRS_MAX; i++) {
     d->own[d->n_own++] = addrs[i].ip;
   }
-  return msock_filter_set_local(d->filter, addrs, n, NULL, 0);
+  return msock_filter_set_local(d->filter, addrs, n, routes, n_routes);
 }
 
 msock_wg *msock_dataplane_wg(msock_dataplane *d) {
@@ -478,7 +481,7 @@ msock_err msock_dataplane_ping_send(msock_dataplane *d, uint64_t now_us, msock_p
   msock_ping p = {
       .kind = kind, .peer = *to, .sent_us = now_us, .deadline_us = now_us + timeout_us, .tag = tag};
   const msock_ip *from = own_of_family(d, to->family);
-  const size_t room = MSOCK_DATAPLANE_MTU - PING_HEADERS;
+  const size_t room = d->mtu_bytes - PING_HEADERS;
   uint32_t id = 0;
   ptrdiff_t len = 0;
 

@@ -27,7 +27,6 @@
 #include "node/pings.h"
 #include "wg/wg.h"
 
-#define MSOCK_DATAPLANE_MTU 1280u
 #define MSOCK_DATAPLANE_NEWS_US (6 * MSOCK_SEC)
 #define MSOCK_DATAPLANE_NEWS_STEP_US (250 * MSOCK_MS)
 #define MSOCK_DATAPLANE_ADDRS_MAX 8u
@@ -71,9 +70,10 @@ typedef struct msock_dataplane_counters {
   uint64_t rx_bytes, rx_packets, tx_bytes, tx_packets; /* inside the tunnel */
 } msock_dataplane_counters;
 
-/* key: this node's. NULL: no memory. Borrows deps; tun comes later by set_tun. */
+/* key: this node's; mtu_bytes: of the tunnel. NULL: no memory. Borrows deps; tun comes later by
+ * set_tun. */
 msock_dataplane *msock_dataplane_new(const msock_node_deps *deps, const msock_node_private *key,
-                                     const msock_filter_config *filter,
+                                     uint32_t mtu_bytes, const msock_filter_config *filter,
                                      const msock_dataplane_handlers *handlers, void *ctx);
 void msock_dataplane_free(msock_dataplane *d);
 
@@ -82,8 +82,9 @@ void msock_dataplane_set_tun(msock_dataplane *d, msock_tun *tun);
 /* For msock_tun_open: its read callback; ctx is the data plane. */
 void msock_dataplane_on_tun(void *ctx, msock_packet *pkts, size_t n, uint64_t now_us);
 void msock_dataplane_set_private_key(msock_dataplane *d, const msock_node_private *key);
-/* This node's own tunnel addresses, /32 and /128. */
-msock_err msock_dataplane_set_addresses(msock_dataplane *d, const msock_prefix *addrs, size_t n);
+/* This node's own tunnel addresses, /32 and /128, and the routes that it serves for others. */
+msock_err msock_dataplane_set_addresses(msock_dataplane *d, const msock_prefix *addrs, size_t n,
+                                        const msock_prefix *routes, size_t n_routes);
 
 /* Adds, or updates the home of, a peer; its id. */
 msock_err msock_dataplane_peer_put(msock_dataplane *d, uint64_t now_us, uint64_t node_id,

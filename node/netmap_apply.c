@@ -157,7 +157,7 @@ void msock_node_refresh_routes(msock_node *n) {
 
 static void put_device(msock_node *n, const msock_prefix *addrs, size_t count) {
   msock_netlink *nl = n->device.netlink;
-  if (nl && (msock_netlink_set_mtu(nl, MSOCK_DATAPLANE_MTU) != MSOCK_OK ||
+  if (nl && (msock_netlink_set_mtu(nl, n->mtu_bytes) != MSOCK_OK ||
              msock_netlink_set_addresses(nl, addrs, count) != MSOCK_OK ||
              msock_netlink_set_up(nl, count > 0) != MSOCK_OK)) {
     msock_logf(n->deps.log, MSOCK_LOG_ERROR, "tun.setup_failed", "reason=\"%s\"",
@@ -174,7 +174,10 @@ static void put_self(msock_node *n, const msock_peer *self) {
   const bool same = count == st->n_self_addrs && strcmp(st->node_id, self->stable_id) == 0 &&
                     memcmp(st->self_addrs, self->addresses, count * sizeof *self->addresses) == 0;
 
-  msock_dataplane_set_addresses(n->plane, self->addresses, self->n_addresses);
+  /* Without a TUN nobody forwards: then packets for our routes are not ours. */
+  msock_dataplane_set_addresses(n->plane, self->addresses, self->n_addresses,
+                                st->prefs.advertise_routes,
+                                n->device.tun ? st->prefs.n_advertise_routes : 0);
   put_device(n, self->addresses, self->n_addresses);
   if (same) {
     return;
@@ -191,10 +194,22 @@ static void put_self(msock_node *n, const msock_peer *self) {
   }
 }
 
-static void put_derp_map(msock_node *n, uint64_t now_us, const msock_derp_map *map) {
+static void put_derp_map(msock_node *n, uint64_t now_us, const msock_derp_map *from_server) {
+  msock_config_report report = {0};
+  msock_derp_map merged = {0};
+  char text[MSOCK_CONFIG_PROBLEM_TEXT_MAX];
+  const bool extended =
+      msock_settings_derp_map(n->opt->settings, from_server, &merged, &report) == MSOCK_OK;
+  const msock_derp_map *map = extended ? &merged : from_server;
+
+  for (size_t i = 0; i < report.n; i++) {
+    msock_logf(n->deps.log, MSOCK_LOG_WARN, "derp.map_file", "%s",
+               msock_config_problem_text(&report.problems[i], text));
+  }
   msock_derp_pool_set_map(msock_relay_pool(n->relay), now_us, map);
   msock_home_set_map(msock_homing_machine(n->homing), now_us, map);
   msock_home_start(msock_homing_machine(n->homing), now_us);
+  msock_derp_map_clear(&merged);
 }
 
 /* --- the changes of one message --- */

@@ -158,7 +158,8 @@ static void on_suspend(void *ctx, uint64_t slept_us) {
 static const msock_udp_handlers udp_handlers = {.received = on_udp, .dead = on_udp_dead};
 
 static void open_udp(msock_node *n) {
-  const msock_addr on = {.ip = msock_ip_v4(0, 0, 0, 0), .port = n->opt->port};
+  const msock_addr on = {.ip = msock_ip_v4(0, 0, 0, 0),
+                         .port = (uint16_t)msock_settings_values(n->opt->settings)->port};
   char text[MSOCK_ADDR_TEXT_MAX];
   const msock_err e =
       msock_udp_new(n->deps.egress, MSOCK_PURPOSE_WG, &on, &udp_handlers, n, &n->udp);
@@ -210,7 +211,7 @@ static msock_err make_parts(msock_node *n, char why[static MSOCK_WHY_MAX]) {
   if (!msock_state_has_node_key(&n->state)) { /* nobody's until a login */
     msock_node_private_generate(&n->deps.env, &key);
   }
-  n->plane = msock_dataplane_new(&n->deps, &key, &filter, &plane, n);
+  n->plane = msock_dataplane_new(&n->deps, &key, n->mtu_bytes, &filter, &plane, n);
   msock_wipe(&key, sizeof key);
   open_udp(n);
   n->homing = msock_homing_new(&n->deps, n->udp, &homing, n);
@@ -237,6 +238,7 @@ msock_err msock_node_new(const msock_node_deps *deps, const msock_node_options *
   n->deps = *deps;
   n->opt = opt;
   n->lock.fd = -1;
+  n->mtu_bytes = (uint32_t)msock_settings_values(opt->settings)->mtu;
   msock_loop_timer_init(&n->timer, on_deadline, n);
   msock_disco_private_generate(&n->deps.env, &n->disco);
 
@@ -268,6 +270,7 @@ msock_err msock_node_new(const msock_node_deps *deps, const msock_node_options *
   msock_localapi_server_set_operator(n->api_server, n->state.prefs.operator_user);
   msock_loop_hook_add(deps->loop, &n->hook, pump, n);
   msock_loop_on_suspend(deps->loop, on_suspend, n);
+  msock_node_apply_settings(n, false);
   msock_node_session_resume(n, msock_loop_now_us());
   *out = n;
   return MSOCK_OK;

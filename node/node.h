@@ -15,6 +15,12 @@ typedef struct msock_node msock_node;
  * directory, MSOCK_ERR_IO for the system. */
 msock_err msock_node_new(const msock_node_deps *deps, const msock_node_options *opt,
                          msock_node **out, char why[static MSOCK_WHY_MAX]);
+/* Loads the configuration again and carries out what changed; what it could not do is in the log.
+ */
+void msock_node_reload(msock_node *n);
+/* Begins an orderly stop. True: it is under way and will stop the loop itself (logout of an
+ * ephemeral node); false: stop now. */
+bool msock_node_stop(msock_node *n);
 /* Closes everything; routes and addresses go with the TUN. NULL is fine. */
 void msock_node_free(msock_node *n);
 

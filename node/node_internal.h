@@ -1,5 +1,6 @@
 /* node/node_internal.h: the daemon object that wires the parts. Each file here owns one subject:
  *   node.c         life: parts made, pumped once per turn, freed
+ *   reload.c       configuration applied at start and at SIGHUP, orderly stop
  *   session.c      login, preferences, control events, backend state
  *   netmap_apply.c netmap changes into data plane, filter, relay, TUN
  *   api.c          LocalAPI requests
@@ -56,6 +57,7 @@ typedef struct msock_node {
   msock_relay *relay;
   msock_dataplane *plane;
   msock_node_device device;
+  uint32_t mtu_bytes;          /* of the tunnel */
   msock_link *link;            /* NULL: address changes are not seen */
   msock_control_link *control; /* NULL until a server is known and wanted */
   msock_localapi_server *api_server;
@@ -65,10 +67,15 @@ typedef struct msock_node {
 
   bool routes_dirty, self_dirty, filter_dirty, derp_map_dirty;
   bool home_connected;
+  bool stopping;                         /* an ephemeral node logs out, then the loop ends */
   char last_error[MSOCK_NODE_ERROR_MAX]; /* why the last login or map failed; "" = none */
   msock_control_error last_error_code;
   msock_node_ping pings[MSOCK_PINGS_MAX];
 } msock_node;
+
+/* reload.c */
+/* Preferences from the configuration: all at start, what changed after a reload. */
+void msock_node_apply_settings(msock_node *n, bool changed_only);
 
 /* session.c */
 /* Starts the control client when preferences and state say so. */

@@ -126,6 +126,9 @@ static void on_logged_out(msock_node *n, uint64_t now_us) {
   msock_node_clear_netmap(n, now_us);
   msock_derp_pool_set_private_key(msock_relay_pool(n->relay), now_us, NULL);
   msock_logf(n->deps.log, MSOCK_LOG_INFO, "control.logged_out", "%s", "");
+  if (n->stopping) {
+    msock_loop_stop(n->deps.loop);
+  }
 }
 
 static void on_error(msock_node *n, const msock_control_event *ev) {
@@ -183,8 +186,13 @@ static void on_control_event(void *ctx, uint64_t now_us, const msock_control_eve
 
 /* --- start and stop --- */
 
-static msock_err make_control(msock_node *n, uint64_t now_us, const char *auth_key,
+/* The key that the configuration keeps serves every login that brings none: the first, and those
+ * after an expired node key or a node that was deleted. */
+static msock_err make_control(msock_node *n, uint64_t now_us, const char *given_key,
                               char why[static MSOCK_WHY_MAX]) {
+  const msock_tsnode_config *v = msock_settings_values(n->opt->settings);
+  char key[MSOCK_SETTINGS_KEY_MAX] = "";
+  msock_machine_key pin;
   msock_http_url url;
   hostinfo_parts parts;
   msock_state *st = &n->state;
@@ -199,6 +207,21 @@ static msock_err make_control(msock_node *n, uint64_t now_us, const char *auth_k
     msock_state_forget_login(st);
     st->server_key = (msock_machine_key){{0}};
   }
+  if (given_key == NULL || given_key[0] == '\0') {
+    const msock_err e = msock_settings_auth_key(n->opt->settings, key, why);
+    if (e != MSOCK_OK && !msock_state_has_node_key(st)) {
+      return e;
+    }
+    if (e != MSOCK_OK) { /* nobody needs it yet */
+      msock_logf(n->deps.log, MSOCK_LOG_WARN, "config.auth_key", "reason=\"%s\"", why);
+    }
+    given_key = key;
+  }
+  if (v->server_key[0] != '\0') {
+    (void)msock_machine_key_parse(v->server_key, &pin); /* checked when it was loaded */
+  } else {
+    pin = st->server_key;
+  }
   const msock_control_cfg cfg = {
       .https = url.https,
       .host = url.host,
@@ -208,11 +231,15 @@ static msock_err make_control(msock_node *n, uint64_t now_us, const char *auth_k
       .old_node = st->old_node_private,
       .disco = msock_disco_private_public(&n->disco),
       .hostinfo = hostinfo(n, &parts),
-      .auth_key = auth_key && *auth_key ? auth_key : NULL,
-      .server_key = st->server_key,
-      .pin_server_key = !url.https,
+      .auth_key = *given_key ? given_key : NULL,
+      .ephemeral = n->opt->state_file == NULL,
+      .server_key = pin,
+      .pin_server_key = !url.https || v->server_key[0] != '\0',
+      .allow_loopback_endpoints = v->allow_loopback,
   };
-  n->control = msock_control_link_new(&n->deps, &cfg, on_control_event, n);
+  n->control =
+      msock_control_link_new(&n->deps, &cfg, &v->login_server_address, on_control_event, n);
+  msock_wipe(key, sizeof key);
   if (n->control == NULL) {
     snprintf(why, MSOCK_WHY_MAX, "out of memory");
     return MSOCK_ERR_NOMEM;
@@ -249,7 +276,8 @@ static void go_down(msock_node *n, uint64_t now_us) {
 
 void msock_node_session_resume(msock_node *n, uint64_t now_us) {
   char why[MSOCK_WHY_MAX];
-  if (!n->state.prefs.want_running || !msock_state_has_node_key(&n->state)) {
+  const msock_prefs *p = &n->state.prefs;
+  if (n->control != NULL || !p->want_running || p->logged_out || p->control_url[0] == '\0') {
     return;
   }
   if (make_control(n, now_us, NULL, why) == MSOCK_OK) {
@@ -282,6 +310,10 @@ msock_err msock_node_set_prefs(msock_node *n, uint64_t now_us, const msock_prefs
   }
   msock_filter_set_shields_up(msock_dataplane_filter(n->plane), prefs->shields_up);
   if (n->control) {
+    if (changed & MSOCK_PREF_ADVERTISE_ROUTES) { /* which packets are for us */
+      n->self_dirty = true;
+      msock_node_apply_netmap(n, now_us);
+    }
     const msock_hostinfo h = hostinfo(n, &parts);
     msock_control_set_hostinfo(machine_of(n), now_us, &h);
     if (before.accept_routes != prefs->accept_routes) {

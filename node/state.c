@@ -362,6 +362,10 @@ msock_err msock_state_load(const char *path, const msock_env *env, msock_state *
     *fresh = false;
   }
   why[0] = '\0';
+  if (path == NULL) {
+    msock_state_fresh(out, env);
+    return MSOCK_OK;
+  }
   msock_err e = msock_file_read(path, MSOCK_STATE_FILE_MAX, true, &text, &len, reason);
   if (e == MSOCK_ERR_UNKNOWN) {
     msock_state_fresh(out, env);
@@ -393,6 +397,9 @@ msock_err msock_state_save(const char *path, const msock_state *s, char why[stat
   char dir[PATH_MAX_BYTES];
   const char *name;
   size_t len = 0;
+  if (path == NULL) {
+    return MSOCK_OK;
+  }
   msock_err e = split_path(path, dir, &name, why);
   if (e != MSOCK_OK) {
     return e;
@@ -412,6 +419,9 @@ msock_err msock_state_take_lock(const char *path, msock_state_lock *out,
   char dir[PATH_MAX_BYTES], lock[PATH_MAX_BYTES + 8];
   const char *name;
   out->fd = -1;
+  if (path == NULL) {
+    return MSOCK_OK;
+  }
   msock_err e = split_path(path, dir, &name, why);
   if (e == MSOCK_OK) {
     e = msock_file_ensure_dir(dir, why);

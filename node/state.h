@@ -56,7 +56,10 @@ msock_err msock_state_parse(char *text, size_t len, msock_state *out,
                             char why[static MSOCK_WHY_MAX]);
 char *msock_state_print(const msock_state *s, size_t *len);
 
-/* Reads the file. An absent file is a fresh start (*fresh = true), nothing is written. Refused,
+/* A path that is NULL, here and below, means state in memory alone: always fresh, never written, no
+ * lock.
+ *
+ * Reads the file. An absent file is a fresh start (*fresh = true), nothing is written. Refused,
  * with a reason that names the file and the way out: group or other bits (MSOCK_ERR_DENIED),
  * damaged (MSOCK_ERR_INVALID), of a newer version (MSOCK_ERR_UNKNOWN), unreadable (MSOCK_ERR_IO). A
  * refused file is never touched. fresh may be NULL. */
