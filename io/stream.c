@@ -345,8 +345,9 @@ msock_err msock_stream_dial(msock_egress *eg, const msock_stream_config *config,
   return MSOCK_OK;
 }
 
-msock_err msock_stream_adopt(msock_loop *loop, int fd, const msock_stream_handlers *handlers,
-                             void *ctx, msock_stream **out) {
+/* A stream over an open descriptor, which is closed on error. */
+static msock_err adopt(msock_loop *loop, int fd, const msock_stream_handlers *handlers, void *ctx,
+                       msock_stream **out) {
   msock_stream *s = make(loop, handlers, ctx);
   if (s == NULL) {
     close(fd);
@@ -358,8 +359,42 @@ msock_err msock_stream_adopt(msock_loop *loop, int fd, const msock_stream_handle
     msock_stream_free(s);
     return MSOCK_ERR_NOMEM;
   }
+  *out = s;
+  return MSOCK_OK;
+}
+
+msock_err msock_stream_adopt(msock_loop *loop, int fd, const msock_stream_handlers *handlers,
+                             void *ctx, msock_stream **out) {
+  msock_stream *s = NULL;
+  const msock_err err = adopt(loop, fd, handlers, ctx, &s);
+  if (err != MSOCK_OK) {
+    return err;
+  }
   s->state = STREAM_UP;
   s->tx_waiting = true;
+  update_watch(s);
+  *out = s;
+  return MSOCK_OK;
+}
+
+msock_err msock_stream_accept_tls(msock_loop *loop, int fd, msock_tls_identity *id,
+                                  uint64_t budget_us, const msock_stream_handlers *handlers,
+                                  void *ctx, msock_stream **out) {
+  msock_stream *s = NULL;
+  msock_err err = adopt(loop, fd, handlers, ctx, &s);
+  if (err != MSOCK_OK) {
+    return err;
+  }
+  err = msock_tls_accept(id, fd, &s->tls);
+  if (err != MSOCK_OK) {
+    msock_stream_free(s);
+    return err;
+  }
+  copy_text(s->host, sizeof s->host, "the client");
+  s->config.budget_us = budget_us;
+  s->began_us = s->tcp_done_us = msock_loop_now_us();
+  s->state = STREAM_HANDSHAKE;
+  msock_loop_set_deadline(loop, &s->timer, s->began_us + budget_us);
   update_watch(s);
   *out = s;
   return MSOCK_OK;

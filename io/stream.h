@@ -16,6 +16,7 @@
 #include "io/egress.h"
 #include "io/tcp.h"
 #include "io/tls.h"
+#include "io/tls_server.h"
 
 #define MSOCK_STREAM_CHUNK 16384u /* bytes per readable call at most: one TLS record */
 
@@ -53,6 +54,11 @@ msock_err msock_stream_dial(msock_egress *eg, const msock_stream_config *config,
  * on, also on error. No up callback. Not accounted in the ledger. */
 msock_err msock_stream_adopt(msock_loop *loop, int fd, const msock_stream_handlers *handlers,
                              void *ctx, msock_stream **out);
+/* The same with TLS, as the server: up comes after the handshake, which has budget_us. id is
+ * borrowed until the stream is freed. */
+msock_err msock_stream_accept_tls(msock_loop *loop, int fd, msock_tls_identity *id,
+                                  uint64_t budget_us, const msock_stream_handlers *handlers,
+                                  void *ctx, msock_stream **out);
 /* Says that tx_peek has bytes. Cheap; may be called at any time, also before up. */
 void msock_stream_want_write(msock_stream *s);
 /* Stop and resume reading: back-pressure. */

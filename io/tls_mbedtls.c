@@ -19,28 +19,13 @@
 #include "crypto/wipe.h"
 #include "io/tls.h"
 #include "io/tls_common.h"
+#include "io/tls_mbedtls_internal.h"
 
 struct msock_tls_roots {
   mbedtls_x509_crt chain;
   bool loaded;
   char system_path[512];
   char ca_file[512]; /* "" = none */
-};
-
-struct msock_tls {
-  mbedtls_ssl_context ssl;
-  mbedtls_ssl_config conf;
-  int fd;
-  int io_errno; /* of the last failed send or recv */
-  bool wants_write;
-  bool up;
-  size_t resume_len; /* length of the write that is to be repeated; 0 = none */
-  bool spki_seen;    /* some certificate of the verified chain has the pinned key */
-  const char *alpn[2];
-  char alpn_name[32];
-  msock_tls_rules rules;
-  msock_tls_info info;
-  char why[MSOCK_TLS_WHY_MAX];
 };
 
 const char *msock_tls_backend(void) {
@@ -138,7 +123,7 @@ static int bio_recv(void *ctx, unsigned char *p, size_t len) {
                                                : MBEDTLS_ERR_NET_RECV_FAILED;
 }
 
-static int bio_random(void *ctx, unsigned char *dst, size_t len) {
+int msock_tls_mbedtls_random(void *ctx, unsigned char *dst, size_t len) {
   msock_crypto_random(ctx, dst, len);
   return 0;
 }
@@ -250,7 +235,8 @@ static msock_err explain(msock_tls *t, int rc, const char *doing) {
     return MSOCK_ERR_AUTH;
   }
   if (rc == 0 || rc == MBEDTLS_ERR_SSL_CONN_EOF || rc == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY) {
-    snprintf(t->why, sizeof t->why, "%s: the server closed the connection", doing);
+    snprintf(t->why, sizeof t->why, "%s: the %s closed the connection", doing,
+             t->is_server ? "client" : "server");
     return MSOCK_ERR_CLOSED;
   }
   if (rc == MBEDTLS_ERR_NET_CONN_RESET || rc == MBEDTLS_ERR_NET_SEND_FAILED ||
@@ -260,13 +246,15 @@ static msock_err explain(msock_tls *t, int rc, const char *doing) {
   }
   if (rc == MBEDTLS_ERR_SSL_INVALID_RECORD && !t->up) {
     snprintf(t->why, sizeof t->why,
-             "%s: the server does not speak TLS on this port; check the port and the scheme",
+             t->is_server ? "%s: the client does not speak TLS"
+                          : "%s: the server does not speak TLS on this port; check the port and "
+                            "the scheme",
              doing);
     return MSOCK_ERR_IO;
   }
   mbedtls_strerror(rc, text, sizeof text);
   snprintf(t->why, sizeof t->why, "%s: %s%s", doing, text,
-           rc == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE
+           rc == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE && !t->is_server
                ? "; the server refused: does it know this host name, and TLS 1.2 or newer?"
                : "");
   return MSOCK_ERR_IO;
@@ -304,47 +292,61 @@ static msock_err set_trust(msock_tls *t, const msock_tls_config *config) {
   return MSOCK_OK;
 }
 
-static msock_err set_up(msock_tls *t, const msock_tls_config *config) {
-  msock_err err = msock_tls_rules_init(&t->rules, config, t->why, sizeof t->why);
-  if (err != MSOCK_OK) {
-    return err;
-  }
+msock_err msock_tls_mbedtls_defaults(mbedtls_ssl_config *conf, int endpoint) {
 #if MBEDTLS_VERSION_MAJOR >= 3
   if (psa_crypto_init() != PSA_SUCCESS) {
     return MSOCK_ERR_IO;
   }
 #endif
-  if (mbedtls_ssl_config_defaults(&t->conf, MBEDTLS_SSL_IS_CLIENT, MBEDTLS_SSL_TRANSPORT_STREAM,
+  if (mbedtls_ssl_config_defaults(conf, endpoint, MBEDTLS_SSL_TRANSPORT_STREAM,
                                   MBEDTLS_SSL_PRESET_DEFAULT) != 0) {
     return MSOCK_ERR_NOMEM;
   }
 #if MBEDTLS_VERSION_MAJOR >= 3
-  mbedtls_ssl_conf_min_tls_version(&t->conf, MBEDTLS_SSL_VERSION_TLS1_2);
+  mbedtls_ssl_conf_min_tls_version(conf, MBEDTLS_SSL_VERSION_TLS1_2);
 #else
-  mbedtls_ssl_conf_min_version(&t->conf, MBEDTLS_SSL_MAJOR_VERSION_3, MBEDTLS_SSL_MINOR_VERSION_3);
+  mbedtls_ssl_conf_min_version(conf, MBEDTLS_SSL_MAJOR_VERSION_3, MBEDTLS_SSL_MINOR_VERSION_3);
 #endif
-  mbedtls_ssl_conf_rng(&t->conf, bio_random, NULL);
-  err = set_trust(t, config);
-  if (err != MSOCK_OK) {
-    return err;
-  }
-  if (mbedtls_ssl_setup(&t->ssl, &t->conf) != 0) {
+  mbedtls_ssl_conf_rng(conf, msock_tls_mbedtls_random, NULL);
+  return MSOCK_OK;
+}
+
+msock_err msock_tls_mbedtls_setup(msock_tls *t, const mbedtls_ssl_config *conf) {
+  if (mbedtls_ssl_setup(&t->ssl, conf) != 0) {
     return MSOCK_ERR_NOMEM;
   }
   mbedtls_ssl_set_bio(&t->ssl, t, bio_send, bio_recv, NULL);
-  return set_names(t, config);
+  return MSOCK_OK;
+}
+
+msock_tls *msock_tls_mbedtls_new(int fd) {
+  msock_tls *t = calloc(1, sizeof *t);
+  if (t != NULL) {
+    mbedtls_ssl_init(&t->ssl);
+    mbedtls_ssl_config_init(&t->conf);
+    t->fd = fd;
+  }
+  return t;
+}
+
+static msock_err set_up(msock_tls *t, const msock_tls_config *config) {
+  msock_err err = msock_tls_rules_init(&t->rules, config, t->why, sizeof t->why);
+  if (err == MSOCK_OK) {
+    err = msock_tls_mbedtls_defaults(&t->conf, MBEDTLS_SSL_IS_CLIENT);
+  }
+  if (err == MSOCK_OK) {
+    err = set_trust(t, config);
+  }
+  if (err == MSOCK_OK) {
+    err = msock_tls_mbedtls_setup(t, &t->conf);
+  }
+  return err == MSOCK_OK ? set_names(t, config) : err;
 }
 
 msock_err msock_tls_new(const msock_tls_config *config, int fd, msock_tls **out) {
-  msock_tls *t = calloc(1, sizeof *t);
+  msock_tls *t = msock_tls_mbedtls_new(fd);
   *out = t;
-  if (t == NULL) {
-    return MSOCK_ERR_NOMEM;
-  }
-  mbedtls_ssl_init(&t->ssl);
-  mbedtls_ssl_config_init(&t->conf);
-  t->fd = fd;
-  return set_up(t, config);
+  return t == NULL ? MSOCK_ERR_NOMEM : set_up(t, config);
 }
 
 static void fill_info(msock_tls *t) {
@@ -377,7 +379,7 @@ msock_err msock_tls_handshake(msock_tls *t) {
   if (rc != 0) {
     return explain(t, rc, "TLS handshake");
   }
-  if (!pins_ok(t)) {
+  if (!t->is_server && !pins_ok(t)) {
     mbedtls_ssl_send_alert_message(&t->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL,
                                    MBEDTLS_SSL_ALERT_MSG_BAD_CERT);
     return MSOCK_ERR_AUTH;
