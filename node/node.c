@@ -258,6 +258,8 @@ msock_err msock_node_new(const msock_node_deps *deps, const msock_node_options *
     msock_logf(deps->log, MSOCK_LOG_WARN, "link.unwatched",
                "text=\"no netlink: a change of network is noticed by time-outs only\"");
   }
+  /* before the LocalAPI's own hook: answers given by the pump leave in the same turn */
+  msock_loop_hook_add(deps->loop, &n->hook, pump, n);
   if (e == MSOCK_OK) {
     const msock_localapi_backend backend = msock_node_api_backend(n);
     e = msock_localapi_server_new(deps->loop, deps->egress, opt->socket, &backend, deps->log,
@@ -268,7 +270,6 @@ msock_err msock_node_new(const msock_node_deps *deps, const msock_node_options *
     return e;
   }
   msock_localapi_server_set_operator(n->api_server, n->state.prefs.operator_user);
-  msock_loop_hook_add(deps->loop, &n->hook, pump, n);
   msock_loop_on_suspend(deps->loop, on_suspend, n);
   msock_node_apply_settings(n, false);
   msock_node_session_resume(n, msock_loop_now_us());
