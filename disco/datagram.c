@@ -15,7 +15,7 @@ enum {
 ptrdiff_t msock_disco_geneve_encode(const msock_geneve *h, uint8_t *dst, size_t cap) {
   msock_writer w = msock_writer_init(dst, cap);
 
-  if (h->version > VERSION_MAX || h->vni > MSOCK_GENEVE_VNI_MAX) {
+  if (h->version > VERSION_MAX || h->vni == MSOCK_GENEVE_VNI_UNSET) {
     return MSOCK_ERR_INVALID;
   }
   if (cap < MSOCK_GENEVE_LEN) {

@@ -25,7 +25,8 @@ typedef struct msock_geneve {
 } msock_geneve;
 
 /* Writes MSOCK_GENEVE_LEN bytes and gives their number. MSOCK_ERR_NOBUF; MSOCK_ERR_INVALID: VNI
- * unset or over 24 bits, version over 3. dst is untouched on errors. */
+ * unset, version over 3. dst is untouched on errors. PEER: of a larger VNI the low 24 bits are
+ * sent; messages that bring one are refused when read (messages.h), so none gets here. */
 ptrdiff_t msock_disco_geneve_encode(const msock_geneve *h, uint8_t *dst, size_t cap);
 
 /* Reads the header and judges nothing: option length, critical and reserved bits are skipped.
