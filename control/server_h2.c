@@ -223,8 +223,10 @@ static msock_err append(msock_server_conn *c, server_stream *s, const void *p, s
     s->out = out;
     s->out_cap = cap;
   }
-  memcpy(s->out + s->out_len, p, len);
-  s->out_len += len;
+  if (len > 0) { /* an empty answer has no buffer to add to */
+    memcpy(s->out + s->out_len, p, len);
+    s->out_len += len;
+  }
   return MSOCK_OK;
 }
 
