@@ -1,5 +1,5 @@
-#include "tests/unit/testing.h"
 #include "config/duration.h"
+#include "tests/unit/testing.h"
 
 static const struct {
   const char *text;

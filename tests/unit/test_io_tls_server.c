@@ -61,12 +61,15 @@ static msock_err shake(msock_tls_identity *id, const msock_tls_config *config) {
   return client;
 }
 
+#define LONG_NAME /* 125 bytes: its DER lengths take two bytes */                                  \
+  "a-name-of-125-bytes-takes-two-lengths-aaaaaaaaaaaaa."                                           \
+  "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb.example.com"
+
 static const char *const hosts[] = {
     "127.0.0.1",
     "fd00::1",
     "relay.example",
-    "a-name-of-125-bytes-takes-two-lengths-aaaaaaaaaaaaa."
-    "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb.example.com",
+    LONG_NAME,
 };
 
 /* closes: SERVER-23 (the leaf: CN is no derpkey, and clients find it by its pin) */
