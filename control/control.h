@@ -27,6 +27,7 @@
 
 #include "base/addr.h"
 #include "base/derp_map.h"
+#include "base/endpoint.h"
 #include "base/env.h"
 #include "base/err.h"
 #include "base/key.h"
@@ -72,20 +73,6 @@ typedef struct msock_netinfo {
   msock_derp_latency latencies[MSOCK_CONTROL_LATENCIES_MAX];
   size_t n_latencies;
 } msock_netinfo;
-
-typedef enum msock_endpoint_type { /* EndpointTypes: control.md 4.1 */
-                                   MSOCK_ENDPOINT_UNKNOWN = 0,
-                                   MSOCK_ENDPOINT_LOCAL = 1,
-                                   MSOCK_ENDPOINT_STUN = 2,
-                                   MSOCK_ENDPOINT_PORTMAPPED = 3,
-                                   MSOCK_ENDPOINT_STUN4_LOCAL_PORT = 4,
-                                   MSOCK_ENDPOINT_CONFIGURED = 5
-} msock_endpoint_type;
-
-typedef struct msock_endpoint {
-  msock_addr addr;
-  msock_endpoint_type type;
-} msock_endpoint;
 
 typedef struct msock_control_cfg {
   bool https;       /* scheme of the server URL */

@@ -19,6 +19,7 @@
  *   self.[ch]        our own addresses: local, reflexive, published
  *   sources.[ch]     which peer a source address belongs to
  *   why.[ch]         events of a peer; explain.c turns them into sentences
+ *   netmap.c         peers in: all of an update, or nothing of it
  *   engine.c         the rest;  limits.h  every bound and timer
  *
  * The loop of a caller, after EACH call that takes a time:
@@ -37,6 +38,7 @@
 
 #include "base/addr.h"
 #include "base/derp_map.h"
+#include "base/endpoint.h"
 #include "base/env.h"
 #include "base/err.h"
 #include "base/key.h"
@@ -89,17 +91,6 @@ bool msock_engine_transport_get(const msock_engine *e, msock_engine_transport *o
 
 /* Our own addresses on the socket's port (type local) and configured ones (type explicit): the
  * whole set. Filtered before use (3.11). */
-typedef enum msock_endpoint_type {
-  MSOCK_ENDPOINT_LOCAL = 1, /* codes of the control protocol (3.8) */
-  MSOCK_ENDPOINT_STUN = 2,
-  MSOCK_ENDPOINT_PORTMAPPED = 3,
-  MSOCK_ENDPOINT_STUN4_LOCAL_PORT = 4,
-  MSOCK_ENDPOINT_EXPLICIT = 5
-} msock_endpoint_type;
-typedef struct msock_endpoint {
-  msock_addr addr;
-  msock_endpoint_type type;
-} msock_endpoint;
 void msock_engine_set_local(msock_engine *e, uint64_t now_us, const msock_endpoint *ep, size_t n);
 /* The list of STUN servers changed: a round is wanted at once. */
 void msock_engine_on_stun_servers(msock_engine *e, uint64_t now_us);
@@ -123,13 +114,13 @@ typedef struct msock_engine_peer {
 /* Adds or updates one peer; *id (may be NULL) is set. MSOCK_ERR_NOMEM: nothing has changed. */
 msock_err msock_engine_peer_put(msock_engine *e, uint64_t now_us, const msock_engine_peer *p,
                                 uint32_t *id);
-void msock_engine_peer_remove(msock_engine *e, uint64_t now_us, uint32_t id);
+void msock_engine_peer_remove(msock_engine *e, uint32_t id);
 /* The whole netmap at once: absent peers are removed first. MSOCK_ERR_NOMEM: nothing has changed.
  */
 msock_err msock_engine_netmap(msock_engine *e, uint64_t now_us, const msock_engine_peer *peers,
                               size_t n);
 /* No netmap any more (logged out): every peer goes. */
-void msock_engine_netmap_clear(msock_engine *e, uint64_t now_us);
+void msock_engine_netmap_clear(msock_engine *e);
 uint32_t msock_engine_peer_find(const msock_engine *e, const msock_node_key *node);
 /* The peers of a disco key: at most cap ids; gives how many there are. */
 size_t msock_engine_peers_of_disco(const msock_engine *e, const msock_disco_key *disco,
