@@ -172,7 +172,7 @@ START_TEST(our_own_key_is_refused) {
 }
 END_TEST
 
-/* closes: DISCO-24 (a new pair of keys: packets under the old one no longer open) */
+/* part of DISCO-24 (our own rotation: packets under the old pair no longer open) */
 START_TEST(after_a_new_key_old_packets_are_refused) {
   pair p;
   pair_init(&p, 9);
@@ -186,7 +186,7 @@ START_TEST(after_a_new_key_old_packets_are_refused) {
 }
 END_TEST
 
-/* closes: DISCO-11 (the envelope's part: a ping of 1472 bytes opens, the pong has 110) */
+/* part of DISCO-11 (the envelope's part: a ping of 1472 bytes opens, the pong has 110) */
 START_TEST(padded_pings_and_their_pong) {
   pair p;
   pair_init(&p, 10);
@@ -213,7 +213,7 @@ static int by_bytes(const void *a, const void *b) {
   return memcmp(a, b, MSOCK_BOX_NONCE_LEN);
 }
 
-/* closes: DISCO-10 */
+/* part of DISCO-10 (that pings carry our key is the path engine's) */
 START_TEST(a_million_pings_have_124_bytes_and_nonces_of_their_own) {
   pair p;
   pair_init(&p, 11);

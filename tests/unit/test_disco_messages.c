@@ -130,7 +130,7 @@ END_TEST
 
 /* --- Pong --------------------------------------------------------------------------------- */
 
-/* closes: DISCO-12 (on the wire; the engine's tests have the socket's side) */
+/* part of DISCO-12 (on the wire; the engine's tests have the socket's side) */
 START_TEST(pong_sources_are_unmapped) {
   static const uint8_t mapped[16] = {[10] = 0xff, [11] = 0xff, 203, 0, 113, 7};
   static const uint8_t compatible[16] = {[12] = 203, 0, 113, 7};
@@ -185,7 +185,7 @@ static const struct {
     {"version 1", 1, 20, MSOCK_ERR_UNKNOWN},      {"version 255, empty", 255, 2, MSOCK_ERR_UNKNOWN},
 };
 
-/* closes: DISCO-20 (nothing comes out of the decoder that could change state) */
+/* part of DISCO-20 (nothing comes out of the decoder that could change state) */
 START_TEST(malformed_call_me_maybe_gives_nothing) {
   uint8_t in[64] = {MSOCK_DISCO_CALL_ME_MAYBE, cmm_cases[_i].version};
   msock_disco_call_me_maybe got, before;
@@ -339,7 +339,7 @@ static const struct {
     {"zero second client key", second_zero, 64, 32, 0},
 };
 
-/* closes: RELAY-12 (nothing comes out of the decoder) */
+/* part of RELAY-12 (nothing comes out of the decoder) */
 START_TEST(relay_endpoints_no_peer_of_good_will_sends) {
   uint8_t via[MSOCK_DISCO_MESSAGE_MAX], response[MSOCK_DISCO_MESSAGE_MAX];
   msock_disco_relay_endpoint m = relay(2), got, before;

@@ -538,7 +538,7 @@ static void demux(json_object *section) {
   }
 }
 
-/* closes: DISCO-04 DISCO-07 (the packets sealed under the receiver's own key) */
+/* closes: DISCO-04 DISCO-07 */
 static void packets(json_object *section) {
   for (size_t i = 0; i < json_object_array_length(section); i++) {
     json_object *c = json_object_array_get_idx(section, i), *open_ok = optional(c, "open_ok");
@@ -678,7 +678,7 @@ static void stun(json_object *section) {
   stun_responses(get(section, "responses"));
 }
 
-/* closes: RELAY-04 (the MAC; the rotation of secrets is the relay's) */
+/* part of RELAY-04 (the MAC; the rotation of secrets is the relay's) */
 static void relay_challenge_mac(json_object *section) {
   for (size_t i = 0; i < json_object_array_length(section); i++) {
     json_object *c = json_object_array_get_idx(section, i);
