@@ -212,6 +212,7 @@ static void on_ping(void *ctx, msock_localapi_req req, const msock_ip *ip,
 
 static void on_gone(void *ctx, msock_localapi_req req) {
   msock_node *n = ctx;
+  msock_node_debug_gone(n, req);
   for (size_t i = 0; i < MSOCK_PINGS_MAX; i++) {
     msock_node_ping *k = &n->pings[i];
     if (k->in_use && k->req.conn == req.conn && k->req.serial == req.serial) {
@@ -254,6 +255,10 @@ msock_localapi_backend msock_node_api_backend(msock_node *n) {
       .ping = on_ping,
       .whois = on_whois,
       .metrics = on_metrics,
+      .debug_derp = msock_node_debug_derp,
+      .debug_netmap = msock_node_debug_netmap,
+      .capture = msock_node_capture,
+      .bugreport = msock_node_bugreport,
       .gone = on_gone,
   };
 }

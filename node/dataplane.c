@@ -17,6 +17,7 @@ struct msock_dataplane {
   msock_node_deps deps;
   msock_dataplane_handlers handlers;
   void *ctx;
+  msock_dataplane_tap tap; /* NULL = nobody looks */
   msock_wg *wg;
   msock_filter *filter;
   msock_tun *tun;
@@ -85,6 +86,16 @@ void msock_dataplane_free(msock_dataplane *d) {
 
 void msock_dataplane_set_tun(msock_dataplane *d, msock_tun *tun) {
   d->tun = tun;
+}
+
+void msock_dataplane_set_tap(msock_dataplane *d, msock_dataplane_tap tap) {
+  d->tap = tap;
+}
+
+static void show(msock_dataplane *d, const msock_packet *p) {
+  if (d->tap) {
+    d->tap(d->ctx, msock_packet_data(p), p->len);
+  }
 }
 
 void msock_dataplane_set_private_key(msock_dataplane *d, const msock_node_private *key) {
@@ -267,6 +278,7 @@ static void send_plain(msock_dataplane *d, msock_packet *pkts, size_t n, uint64_
     if (msock_filter_passes(verdicts[i])) {
       d->counters.tx_packets++;
       d->counters.tx_bytes += pkts[i].len;
+      show(d, &pkts[i]);
       pkts[kept++] = pkts[i];
     }
   }
@@ -353,6 +365,7 @@ static void deliver(msock_dataplane *d, msock_packet *pkts, size_t n, uint64_t n
     const bool icmp = proto == MSOCK_PROTO_ICMP || proto == MSOCK_PROTO_ICMPV6;
     d->counters.rx_packets++;
     d->counters.rx_bytes += pkts[i].len;
+    show(d, &pkts[i]);
     if (proto == MSOCK_PROTO_TSMP) {
       if (on_tsmp(d, &pkts[i], now_us)) {
         back[n_back++] = pkts[i];

@@ -82,6 +82,9 @@ void msock_dataplane_set_tun(msock_dataplane *d, msock_tun *tun);
 /* For msock_tun_open: its read callback; ctx is the data plane. */
 void msock_dataplane_on_tun(void *ctx, msock_packet *pkts, size_t n, uint64_t now_us);
 void msock_dataplane_set_private_key(msock_dataplane *d, const msock_node_private *key);
+/* Sees every packet of the tunnel that the filter let pass, both ways; NULL = nobody. */
+typedef void (*msock_dataplane_tap)(void *ctx, const uint8_t *p, size_t len);
+void msock_dataplane_set_tap(msock_dataplane *d, msock_dataplane_tap tap);
 /* This node's own tunnel addresses, /32 and /128, and the routes that it serves for others. */
 msock_err msock_dataplane_set_addresses(msock_dataplane *d, const msock_prefix *addrs, size_t n,
                                         const msock_prefix *routes, size_t n_routes);

@@ -9,6 +9,7 @@
 #include "io/http.h"
 #include "io/loop.h"
 #include "io/tls.h"
+#include "node/log_sink.h"
 
 typedef struct msock_node_deps {
   msock_loop *loop;
@@ -17,6 +18,7 @@ typedef struct msock_node_deps {
   msock_http *http;
   msock_env env;
   const msock_log *log;
+  const msock_log_sink *sink; /* behind log, for its newest lines; NULL = none */
 } msock_node_deps;
 
 #endif

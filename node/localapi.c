@@ -9,6 +9,7 @@
 
 #include "base/env.h"
 #include "crypto/wipe.h"
+#include "node/capture.h"
 #include "node/localapi_conn.h"
 
 #define JSON_DEPTH_MAX 16
@@ -228,6 +229,38 @@ static void run_metrics(const call *c) {
   c->l->backend.metrics(c->l->backend.ctx, c->req);
 }
 
+static void run_debug_derp(const call *c) {
+  c->l->backend.debug_derp(c->l->backend.ctx, c->req);
+}
+
+static void run_debug_netmap(const call *c) {
+  c->l->backend.debug_netmap(c->l->backend.ctx, c->req);
+}
+
+/* A number of 1 to max; false when it is none. */
+static bool number_param(const call *c, const char *name, uint64_t max, uint64_t *out) {
+  char text[24], *end = NULL;
+  if (!param(c, name, text, sizeof text) || text[0] < '0' || text[0] > '9') {
+    return false;
+  }
+  *out = strtoull(text, &end, 10);
+  return *end == '\0' && *out >= 1 && *out <= max;
+}
+
+static void run_capture(const call *c) {
+  uint64_t seconds = 0, bytes = 0;
+  if (!number_param(c, "seconds", MSOCK_LOCALAPI_CAPTURE_S_MAX, &seconds) ||
+      !number_param(c, "bytes", MSOCK_CAPTURE_BYTES_MAX, &bytes)) {
+    fail(c, 400, "parameters seconds (1 to 600) and bytes (1 to 4194304) are needed");
+    return;
+  }
+  c->l->backend.capture(c->l->backend.ctx, c->req, seconds, bytes);
+}
+
+static void run_bugreport(const call *c) {
+  c->l->backend.bugreport(c->l->backend.ctx, c->req);
+}
+
 static const route routes[] = {
     {"status", "GET", false, run_status},
     {"prefs", "GET", false, run_prefs},
@@ -238,6 +271,10 @@ static const route routes[] = {
     {"ping", "POST", false, run_ping},
     {"whois", "GET", false, run_whois},
     {"metrics", "GET", false, run_metrics},
+    {"debug-derp", "GET", false, run_debug_derp},
+    {"debug-netmap", "GET", false, run_debug_netmap},
+    {"debug-capture", "POST", true, run_capture},
+    {"bugreport", "POST", true, run_bugreport},
 };
 
 /* The route of a head, and its query; NULL with the status of the refusal. */

@@ -18,6 +18,11 @@
  *   POST  /localapi/v0/ping?ip=&type=[&size=]   read    ipnstate.PingResult
  *   GET   /localapi/v0/whois?addr=              read    apitype.WhoIsResponse
  *   GET   /localapi/v0/metrics                  read    Prometheus text
+ * and ours:
+ *   GET   /localapi/v0/debug-derp               read    {"Regions": [...]}
+ *   GET   /localapi/v0/debug-netmap             read    self, peers, filter, DNS; no private data
+ *   POST  /localapi/v0/debug-capture?seconds=&bytes=  write  pcap of the tunnel, when it is over
+ *   POST  /localapi/v0/bugreport                write   text, anonymised
  *
  * Rights: root, the daemon's own user and the operator may write; whoever else can open the socket
  * may read (a ping changes nothing and counts as reading). Errors are {"error": "sentence"}. */
@@ -40,6 +45,7 @@
 #define MSOCK_LOCALAPI_RECV_US UINT64_C(10000000)  /* first to last byte of a request */
 #define MSOCK_LOCALAPI_SEND_US UINT64_C(30000000)  /* without progress of an answer */
 #define MSOCK_LOCALAPI_LINGER_US UINT64_C(5000000) /* after the last answer, for its end */
+#define MSOCK_LOCALAPI_CAPTURE_S_MAX 600u          /* of one capture; memory is bounded as well */
 #define MSOCK_LOCALAPI_PING_SIZE_MAX 1200u         /* payload bytes; fits the tunnel MTU of 1280 */
 
 /* Refusals whose reason callers tell apart by the status. 501: not in this build. */
@@ -79,6 +85,11 @@ typedef struct msock_localapi_backend {
   /* addr is as given: an IP, ip:port, or "nodekey:<hex>". 404 when there is no such node. */
   void (*whois)(void *ctx, msock_localapi_req req, const char *addr);
   void (*metrics)(void *ctx, msock_localapi_req req);
+  void (*debug_derp)(void *ctx, msock_localapi_req req);
+  void (*debug_netmap)(void *ctx, msock_localapi_req req);
+  /* Answers when the time is over, or earlier at bytes of pcap. */
+  void (*capture)(void *ctx, msock_localapi_req req, uint64_t seconds, uint64_t bytes);
+  void (*bugreport)(void *ctx, msock_localapi_req req);
   /* The caller of req went away before its answer: stop working for it. May be NULL. */
   void (*gone)(void *ctx, msock_localapi_req req);
 } msock_localapi_backend;

@@ -138,6 +138,32 @@ static void write_human(line *l, const char *ts, msock_log_level level, const ch
   l->text[l->len++] = '\n';
 }
 
+static void remember(msock_log_sink *s, const char *p, size_t len) {
+  for (size_t i = 0; i < len; i++) {
+    s->ring[s->ring_at++] = p[i];
+    if (s->ring_at == MSOCK_LOG_RING) {
+      s->ring_at = 0;
+      s->ring_wrapped = true;
+    }
+  }
+}
+
+void msock_log_sink_tail(const msock_log_sink *s, char dst[static MSOCK_LOG_RING + 1]) {
+  size_t len = 0, cut = 0;
+  if (s->ring_wrapped) {
+    memcpy(dst, s->ring + s->ring_at, MSOCK_LOG_RING - s->ring_at);
+    len = MSOCK_LOG_RING - s->ring_at;
+  }
+  memcpy(dst + len, s->ring, s->ring_at);
+  len += s->ring_at;
+  dst[len] = '\0';
+  if (s->ring_wrapped) { /* the oldest line lost its beginning */
+    cut = strcspn(dst, "\n");
+    cut += dst[cut] == '\n';
+  }
+  memmove(dst, dst + cut, len - cut + 1);
+}
+
 static void sink(void *ctx, msock_log_level level, const char *event, const char *text) {
   msock_log_sink *s = ctx;
   char ts[64];
@@ -154,6 +180,7 @@ static void sink(void *ctx, msock_log_level level, const char *event, const char
   } else {
     write_human(&l, ts, level, event, text, held);
   }
+  remember(s, l.text, l.len);
   if (s->write) {
     s->write(s->write_ctx, l.text, l.len);
   } else {

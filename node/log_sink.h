@@ -20,6 +20,7 @@
 #define MSOCK_LOG_REFILL_US UINT64_C(1000000)
 #define MSOCK_LOG_NAMES 64u /* limiter slots; names that share one share its limit */
 #define MSOCK_LOG_LINE_MAX 4096u
+#define MSOCK_LOG_RING 16384u /* bytes of the newest lines that are kept for bug reports */
 
 typedef struct msock_log_limit {
   uint64_t refilled_us;
@@ -35,7 +36,14 @@ typedef struct msock_log_sink {
   void (*write)(void *ctx, const char *line, size_t len); /* one whole line with its newline */
   void *write_ctx;
   msock_log_limit limits[MSOCK_LOG_NAMES];
+  char ring[MSOCK_LOG_RING];
+  size_t ring_at; /* where the next byte goes */
+  bool ring_wrapped;
 } msock_log_sink;
+
+/* The newest lines, whole ones only, oldest first, NUL-terminated; dst holds MSOCK_LOG_RING + 1
+ * bytes. */
+void msock_log_sink_tail(const msock_log_sink *s, char dst[static MSOCK_LOG_RING + 1]);
 
 /* write NULL = stderr. The sink must not move afterwards. */
 void msock_log_sink_init(msock_log_sink *s, msock_log_level max, bool json,

@@ -283,6 +283,7 @@ void msock_node_free(msock_node *n) {
   }
   msock_loop_hook_remove(&n->hook);
   msock_loop_set_deadline(n->deps.loop, &n->timer, MSOCK_NEVER);
+  msock_node_debug_stop(n);
   msock_localapi_server_free(n->api_server);
   msock_link_free(n->link);
   msock_control_link_free(n->control);

@@ -15,6 +15,7 @@
 #include "io/netlink.h"
 #include "io/tun.h"
 #include "io/udp.h"
+#include "node/capture.h"
 #include "node/control_link.h"
 #include "node/dataplane.h"
 #include "node/deps.h"
@@ -71,6 +72,9 @@ typedef struct msock_node {
   char last_error[MSOCK_NODE_ERROR_MAX]; /* why the last login or map failed; "" = none */
   msock_control_error last_error_code;
   msock_node_ping pings[MSOCK_PINGS_MAX];
+  msock_capture capture; /* one at a time */
+  msock_localapi_req capture_req;
+  msock_loop_timer capture_timer;
 } msock_node;
 
 /* reload.c */
@@ -104,6 +108,13 @@ void msock_node_refresh_routes(msock_node *n);
 /* api.c */
 msock_localapi_backend msock_node_api_backend(msock_node *n);
 void msock_node_ping_done(void *ctx, const msock_dataplane_ping *r);
+/* api_debug.c: the requests of debug and bugreport. */
+void msock_node_debug_derp(void *ctx, msock_localapi_req req);
+void msock_node_debug_netmap(void *ctx, msock_localapi_req req);
+void msock_node_capture(void *ctx, msock_localapi_req req, uint64_t seconds, uint64_t bytes);
+void msock_node_bugreport(void *ctx, msock_localapi_req req);
+void msock_node_debug_gone(msock_node *n, msock_localapi_req req);
+void msock_node_debug_stop(msock_node *n);
 /* status.c: allocated text, caller frees; NULL without memory. */
 char *msock_node_status_text(msock_node *n, bool with_peers, size_t *len);
 char *msock_node_whois_text(msock_node *n, const char *addr, size_t *len); /* NULL: no such node */

@@ -44,7 +44,7 @@ static int run(program *p) {
                                                      : MSOCK_PROFILE_PRIVACY_PROXY,
                                       .ipv6 = v->ipv6,
                                       .mark = opt->tun ? MSOCK_EGRESS_MARK : 0};
-  msock_node_deps deps = {.loop = loop, .env = msock_loop_env(loop), .log = log};
+  msock_node_deps deps = {.loop = loop, .env = msock_loop_env(loop), .log = log, .sink = &p->sink};
   char why[MSOCK_WHY_MAX] = "";
   int code = EXIT_OTHER;
 

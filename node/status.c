@@ -10,7 +10,11 @@
 #define ACTIVE_US                                                                                  \
   (120 * MSOCK_SEC) /* "active": traffic in the last two minutes, as tailscale's                   \
                      */
-#define HEALTH_MAX (MSOCK_NETMAP_HEALTH_MAX + 4u)
+#define HEALTH_MAX (MSOCK_NETMAP_HEALTH_MAX + 8u)
+#define EXPIRY_MAX 192u
+#define HOUR_US (3600 * MSOCK_SEC)
+#define DAY_US (24 * HOUR_US)
+#define EXPIRY_WARN_US (14 * DAY_US) /* ours: two weeks are enough to plan a login */
 
 static msock_netmap *netmap_of(const msock_node *n) {
   return n->control ? msock_control_netmap(msock_control_link_machine(n->control)) : NULL;
@@ -90,8 +94,34 @@ static void fill_traffic(msock_node *n, const msock_netmap *nm, uint64_t now_us,
 
 /* --- health --- */
 
+/* An expired or soon expiring key of this node, and what happens then; false = nothing to say. */
+static bool expiry_text(const msock_node *n, const msock_netmap *nm, char buf[static EXPIRY_MAX]) {
+  const msock_peer *self = nm ? msock_netmap_self(nm) : NULL;
+  const msock_tsnode_config *v = msock_settings_values(n->opt->settings);
+  const bool has_key = v->auth_key[0] != '\0' || v->auth_key_file[0] != '\0';
+  const char *next = has_key ? "it is renewed with the auth key of the configuration"
+                             : "log in again with: tsnode up --force-reauth";
+  const uint64_t wall_us =
+      msock_loop_wall_us() + (uint64_t)(nm ? msock_netmap_clock_offset_us(nm) : 0);
+  if (self == NULL || (!self->expired && self->key_expiry_us == 0)) {
+    return false;
+  }
+  if (self->expired || self->key_expiry_us <= wall_us) {
+    snprintf(buf, EXPIRY_MAX, "The key of this node has expired: %s.", next);
+    return true;
+  }
+  const uint64_t left_us = self->key_expiry_us - wall_us;
+  if (left_us >= EXPIRY_WARN_US) {
+    return false;
+  }
+  snprintf(buf, EXPIRY_MAX, "The key of this node expires in %" PRIu64 " %s: %s.",
+           left_us / (left_us < DAY_US ? HOUR_US : DAY_US), left_us < DAY_US ? "hours" : "days",
+           next);
+  return true;
+}
+
 static size_t fill_health(const msock_node *n, const msock_netmap *nm, const char *state,
-                          const char **out) {
+                          char expiry[static EXPIRY_MAX], const char **out) {
   const msock_health_message *m = NULL;
   const size_t n_msg = nm ? msock_netmap_health(nm, &m) : 0;
   size_t k = 0;
@@ -103,6 +133,16 @@ static size_t fill_health(const msock_node *n, const msock_netmap *nm, const cha
     if (!n->home_connected) {
       out[k++] = "Not connected to the home relay: peers cannot reach this node by DERP.";
     }
+  }
+  if (expiry_text(n, nm, expiry)) {
+    out[k++] = expiry;
+  }
+  if (nm && n->state.prefs.accept_dns && n->device.tun && msock_netmap_dns(nm)->proxied) {
+    out[k++] = "Names of the tailnet are not resolved in this build; this message goes with: "
+               "tsnode set --accept-dns=false";
+  }
+  if (n->device.tun == NULL && n->state.prefs.n_advertise_routes > 0) {
+    out[k++] = "Routes are offered, but without a network interface nothing is forwarded.";
   }
   if (n->udp == NULL) {
     out[k++] = "The UDP socket could not be bound: relayed by DERP only.";
@@ -195,6 +235,7 @@ char *msock_node_status_text(msock_node *n, bool with_peers, size_t *len) {
   const uint64_t now_us = msock_loop_now_us();
   const msock_netmap *nm = netmap_of(n);
   const char *health[HEALTH_MAX];
+  char expiry[EXPIRY_MAX];
   const char *state = msock_node_backend_state(n);
   msock_status_counter counters[32];
   status_memory m = {0};
@@ -215,7 +256,7 @@ char *msock_node_status_text(msock_node *n, bool with_peers, size_t *len) {
   };
 
   s.home_region_code = region_code(nm, s.home_region);
-  s.n_health = fill_health(n, nm, state, health);
+  s.n_health = fill_health(n, nm, state, expiry, health);
   s.n_counters = fill_counters(n, counters);
   if (nm && msock_netmap_self(nm)) {
     const msock_dns_config *dns = msock_netmap_dns(nm);
@@ -342,18 +383,34 @@ static void add_standard(msock_node *n, text *t) {
        d->tx_no_path + w->tx_no_route + w->tx_staged_drop);
 }
 
+static size_t approved_routes(const msock_node *n, const msock_netmap *nm) {
+  const msock_peer *self = msock_netmap_self(nm);
+  const msock_prefs *p = &n->state.prefs;
+  size_t count = 0;
+  for (size_t i = 0; i < p->n_advertise_routes; i++) {
+    for (size_t k = 0; k < self->n_allowed; k++) {
+      count += msock_prefix_equal(&p->advertise_routes[i], &self->allowed[k]);
+    }
+  }
+  return count;
+}
+
 char *msock_node_metrics_text(msock_node *n, size_t *len) {
   const msock_netmap *nm = netmap_of(n);
   const char *health[HEALTH_MAX];
+  char expiry[EXPIRY_MAX];
   msock_status_counter counters[32];
   text t = {0};
 
   add_standard(n, &t);
   head(&t, "tailscaled_health_messages", "gauge", "Warnings that are current.");
   addf(&t, "tailscaled_health_messages{type=\"warning\"} %zu\n",
-       fill_health(n, nm, msock_node_backend_state(n), health));
+       fill_health(n, nm, msock_node_backend_state(n), expiry, health));
   head(&t, "tailscaled_advertised_routes", "gauge", "Routes that this node offers.");
   addf(&t, "tailscaled_advertised_routes %zu\n", n->state.prefs.n_advertise_routes);
+  head(&t, "tailscaled_approved_routes", "gauge", "Offered routes that the server approved.");
+  addf(&t, "tailscaled_approved_routes %zu\n",
+       nm && msock_netmap_self(nm) ? approved_routes(n, nm) : 0);
   head(&t, "tailscaled_home_derp_region_id", "gauge", "Home DERP region; 0 = none.");
   addf(&t, "tailscaled_home_derp_region_id %" PRIu64 "\n",
        msock_home_region(msock_homing_machine(n->homing)));

@@ -4,15 +4,22 @@
 #include "io/http.h"
 #include "io/tls.h"
 #include "tsnode/cli.h"
+#include "tsnode/qr.h"
 
 /* What this build can do: names are stable. */
-static const char *const features[] = {"derp",      "icmp-ping", "localapi",
+static const char *const features[] = {"derp",      "icmp-ping", "localapi", "qr",
                                        "tsmp-ping", "tun",       "userspace"};
+
+static bool is_built(const char *feature) {
+  return strcmp(feature, "qr") != 0 || msock_qr_is_built();
+}
 
 static void print_json(void) {
   json_object *doc = json_object_new_object(), *list = json_object_new_array();
   for (size_t i = 0; i < sizeof features / sizeof *features; i++) {
-    json_object_array_add(list, json_object_new_string(features[i]));
+    if (is_built(features[i])) {
+      json_object_array_add(list, json_object_new_string(features[i]));
+    }
   }
   json_object_object_add(doc, "majorMinorPatch", json_object_new_string(TSNODE_VERSION));
   json_object_object_add(doc, "short", json_object_new_string(TSNODE_VERSION));
@@ -43,7 +50,9 @@ msock_exit msock_cmd_version(const msock_cli *cli, const msock_verb *verb, int a
   printf("%s\n  tls: %s\n  http: %s\n  features:", TSNODE_VERSION, msock_tls_backend(),
          msock_http_provider());
   for (size_t i = 0; i < sizeof features / sizeof *features; i++) {
-    printf(" %s", features[i]);
+    if (is_built(features[i])) {
+      printf(" %s", features[i]);
+    }
   }
   putchar('\n');
   if (daemon) {

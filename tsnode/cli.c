@@ -149,13 +149,15 @@ msock_exit msock_cli_ask(const msock_cli *cli, const msock_cli_call *call, json_
   return MSOCK_EXIT_OK;
 }
 
-msock_exit msock_cli_ask_text(const msock_cli *cli, const msock_cli_call *call, char **text) {
+msock_exit msock_cli_ask_bytes(const msock_cli *cli, const msock_cli_call *call, char **bytes,
+                               size_t *len) {
   msock_unix_response r = {0};
   const msock_exit code = ask(cli, call, &r);
-  *text = NULL;
-  if (code == MSOCK_EXIT_OK) {
-    *text = strdup(r.body ? r.body : "");
-    msock_unix_response_clear(&r);
+  *bytes = NULL;
+  *len = 0;
+  if (code == MSOCK_EXIT_OK) { /* the body is NUL-terminated, or absent */
+    *bytes = r.body ? r.body : strdup("");
+    *len = r.body_len;
   }
   return code;
 }

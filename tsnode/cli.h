@@ -2,7 +2,7 @@
  *
  * Data goes to stdout, progress and errors to stderr. One file for each group of verbs: daemon.c,
  * up.c (up, login, set, down, logout), status.c (status, ip), ping.c, lookup.c (whois, metrics,
- * wait), about.c (version, completion). */
+ * wait), debug.c (debug, bugreport), about.c (version, completion). */
 #ifndef MSOCK_TSNODE_CLI_H
 #define MSOCK_TSNODE_CLI_H
 
@@ -44,8 +44,9 @@ typedef struct msock_cli_call {
   bool quiet;
 } msock_cli_call;
 msock_exit msock_cli_ask(const msock_cli *cli, const msock_cli_call *call, json_object **doc);
-/* The same for answers that are no documents; caller frees *text. */
-msock_exit msock_cli_ask_text(const msock_cli *cli, const msock_cli_call *call, char **text);
+/* The same for answers that are no documents; a NUL follows the bytes; the caller frees them. */
+msock_exit msock_cli_ask_bytes(const msock_cli *cli, const msock_cli_call *call, char **bytes,
+                               size_t *len);
 /* What the BackendState of a status document means as an exit code; text (may be NULL) gets the
  * sentence for people when it is not "Running". */
 msock_exit msock_cli_judge(json_object *status, FILE *text);
@@ -91,6 +92,8 @@ msock_exit msock_cmd_ping(const msock_cli *cli, const msock_verb *verb, int argc
 msock_exit msock_cmd_whois(const msock_cli *cli, const msock_verb *verb, int argc, char **argv);
 msock_exit msock_cmd_metrics(const msock_cli *cli, const msock_verb *verb, int argc, char **argv);
 msock_exit msock_cmd_wait(const msock_cli *cli, const msock_verb *verb, int argc, char **argv);
+msock_exit msock_cmd_debug(const msock_cli *cli, const msock_verb *verb, int argc, char **argv);
+msock_exit msock_cmd_bugreport(const msock_cli *cli, const msock_verb *verb, int argc, char **argv);
 msock_exit msock_cmd_version(const msock_cli *cli, const msock_verb *verb, int argc, char **argv);
 msock_exit msock_cmd_completion(const msock_cli *cli, const msock_verb *verb, int argc,
                                 char **argv);

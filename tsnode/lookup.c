@@ -68,12 +68,13 @@ msock_exit msock_cmd_whois(const msock_cli *cli, const msock_verb *verb, int arg
 msock_exit msock_cmd_metrics(const msock_cli *cli, const msock_verb *verb, int argc, char **argv) {
   const msock_cli_call call = {.method = "GET", .target = "/localapi/v0/metrics"};
   char *text = NULL;
+  size_t len = 0;
   msock_words words;
   msock_exit code;
   if (!msock_cli_flags(verb, NULL, 0, argc, argv, 0, &words, &code)) {
     return code;
   }
-  code = msock_cli_ask_text(cli, &call, &text);
+  code = msock_cli_ask_bytes(cli, &call, &text, &len);
   if (code == MSOCK_EXIT_OK && text != NULL) {
     fputs(text, stdout);
   }

@@ -6,6 +6,7 @@
 #include "io/loop.h"
 #include "node/prefs.h"
 #include "tsnode/cli.h"
+#include "tsnode/qr.h"
 
 /* Limits and timers. All are ours. */
 #define POLL_US UINT64_C(200000)       /* how often status is asked while waiting */
@@ -17,7 +18,7 @@
 
 typedef struct up_flags {
   const char *login_server, *auth_key, *hostname, *operator_user, *routes, *tags;
-  bool accept_routes, accept_dns, shields_up, reset, force;
+  bool accept_routes, accept_dns, shields_up, reset, force, qr;
   uint64_t timeout_us;
   struct {
     bool login_server, hostname, operator_user, routes, tags;
@@ -70,7 +71,8 @@ static size_t login_flags(up_flags *f, msock_flag *out) {
        "give up after this time; 0: wait for ever", 0},
       {"reset", MSOCK_FLAG_BOOL, &f->reset, NULL, "what is not given goes back to its default", 0},
       {"json", MSOCK_FLAG_ABSENT, NULL, NULL, NULL, 0},
-      {"qr", MSOCK_FLAG_ABSENT, NULL, NULL, NULL, 0},
+      {"qr", msock_qr_is_built() ? MSOCK_FLAG_BOOL : MSOCK_FLAG_ABSENT, &f->qr, NULL,
+       "show the login URL as a QR code too", 0},
   };
   _Static_assert(sizeof list / sizeof *list <= FLAGS_MAX / 2, "table is too small");
   memcpy(out, list, sizeof list);
@@ -220,7 +222,7 @@ static msock_exit post_start(const msock_cli *cli, const up_flags *f, const char
 /* What was already said while waiting, so that each thing is said once. */
 typedef struct waiting {
   const msock_cli *cli;
-  bool with_key;
+  bool with_key, qr;
   uint64_t begun_us, deadline_us;
   char url[512], said[512];
   bool said_waiting, said_approval, asked_login;
@@ -249,6 +251,10 @@ static void show_url(waiting *w, const char *url) {
   if (*url && strcmp(w->url, url) != 0) {
     snprintf(w->url, sizeof w->url, "%s", url);
     fprintf(stderr, "\nTo authenticate, visit:\n\n\t%s\n\n", url);
+    if (w->qr && !msock_qr_print(stderr, url)) {
+      fputs("tsnode: the URL does not fit a QR code\n", stderr);
+    }
+    fputs("tsnode: waiting for the login...\n", stderr);
   }
 }
 
@@ -297,8 +303,8 @@ static bool look(waiting *w, json_object *status, uint64_t now_us, msock_exit *c
   return false;
 }
 
-static msock_exit wait_running(const msock_cli *cli, bool with_key, uint64_t timeout_us) {
-  waiting w = {.cli = cli, .with_key = with_key, .begun_us = msock_loop_now_us()};
+static msock_exit wait_running(const msock_cli *cli, bool with_key, bool qr, uint64_t timeout_us) {
+  waiting w = {.cli = cli, .with_key = with_key, .qr = qr, .begun_us = msock_loop_now_us()};
   w.deadline_us = timeout_us ? w.begun_us + timeout_us : MSOCK_NEVER;
   for (;;) {
     json_object *status = NULL;
@@ -348,7 +354,7 @@ static msock_exit connect_node(const msock_cli *cli, const msock_verb *verb, int
   const bool with_key = key[0] != '\0';
   code = post_start(cli, &f, key);
   explicit_bzero(key, sizeof key);
-  return code == MSOCK_EXIT_OK ? wait_running(cli, with_key, f.timeout_us) : code;
+  return code == MSOCK_EXIT_OK ? wait_running(cli, with_key, f.qr, f.timeout_us) : code;
 }
 
 msock_exit msock_cmd_up(const msock_cli *cli, const msock_verb *verb, int argc, char **argv) {

@@ -95,6 +95,11 @@ static void drain(backend *b) {
   }
 }
 
+static void on_capture(void *ctx, msock_localapi_req req, uint64_t seconds, uint64_t bytes) {
+  FUZZ_CHECK(seconds >= 1 && seconds <= MSOCK_LOCALAPI_CAPTURE_S_MAX && bytes >= 1);
+  on_request(ctx, req);
+}
+
 static void release(backend *b) {
   for (size_t i = 0; i < b->n_held; i++) {
     answer(b, b->held[i]);
@@ -156,7 +161,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                                      .logout = on_request,
                                      .ping = on_ping,
                                      .whois = on_whois,
-                                     .metrics = on_request};
+                                     .metrics = on_request,
+                                     .debug_derp = on_request,
+                                     .debug_netmap = on_request,
+                                     .capture = on_capture,
+                                     .bugreport = on_request};
 
   msock_prefs_default(&b.prefs);
   b.api = msock_localapi_new(&be, OWN_UID, env.log);

@@ -98,10 +98,30 @@ static void be_gone(void *ctx, msock_localapi_req req) {
   f->gone++;
 }
 
+static void be_capture(void *ctx, msock_localapi_req req, uint64_t seconds, uint64_t bytes) {
+  char text[64];
+  snprintf(text, sizeof text, "capture %u %u", (unsigned)seconds, (unsigned)bytes);
+  note(ctx, req, text);
+  answer(ctx, req, "{}");
+}
+
 static void start(fake *f) {
   *f = (fake){.now_us = T0};
-  const msock_localapi_backend be = {f,         be_status, be_prefs, be_edit,    be_start, be_login,
-                                     be_logout, be_ping,   be_whois, be_metrics, be_gone};
+  const msock_localapi_backend be = {.ctx = f,
+                                     .status = be_status,
+                                     .prefs = be_prefs,
+                                     .edit_prefs = be_edit,
+                                     .start = be_start,
+                                     .login = be_login,
+                                     .logout = be_logout,
+                                     .ping = be_ping,
+                                     .whois = be_whois,
+                                     .metrics = be_metrics,
+                                     .debug_derp = be_prefs,
+                                     .debug_netmap = be_prefs,
+                                     .capture = be_capture,
+                                     .bugreport = be_prefs,
+                                     .gone = be_gone};
   f->api = msock_localapi_new(&be, OWN_UID, NULL);
   ck_assert_ptr_nonnull(f->api);
 }
@@ -183,6 +203,18 @@ static const struct {
     {POST("ping?ip=100.64.0.1&type=smoke"), 400, false, NULL},
     {POST("ping?ip=100.64.0.1&type=ICMP&size=1201"), 400, false, NULL},
     {POST("ping?ip=100.64.0.1&type=ICMP&size=-1"), 400, false, NULL},
+    {GET("debug-derp"), 200, false, "prefs"},
+    {GET("debug-netmap"), 200, false, "prefs"},
+    {POST("debug-capture?seconds=600&bytes=4194304"), 200, true, "capture 600 4194304"},
+    {POST("debug-capture?seconds=1&bytes=1"), 200, true, "capture 1 1"},
+    {POST("debug-capture?seconds=601&bytes=1"), 400, true, NULL},
+    {POST("debug-capture?seconds=1&bytes=4194305"), 400, true, NULL},
+    {POST("debug-capture?seconds=0&bytes=1"), 400, true, NULL},
+    {POST("debug-capture?seconds=-1&bytes=1"), 400, true, NULL},
+    {POST("debug-capture?seconds=1s&bytes=1"), 400, true, NULL},
+    {POST("debug-capture"), 400, true, NULL},
+    {GET("bugreport"), 405, false, NULL},
+    {POST("bugreport"), 200, true, "prefs"},
     {POST("status"), 405, false, NULL},
     {GET("logout"), 405, false, NULL},
     {GET("shutdown"), 404, false, NULL},
