@@ -81,10 +81,11 @@ static bool say(char why[static MSOCK_CONFIG_WHY_MAX], const char *expected) {
   return false;
 }
 
-static bool check_url(const char *text, char why[static MSOCK_CONFIG_WHY_MAX]) {
+bool msock_tsnode_check_url(const char *text, char why[static MSOCK_CONFIG_WHY_MAX]) {
   url_parts parts;
-  return split_url(text, &parts) || say(why, "http:// or https://, a host and perhaps a port, "
-                                             "without user, path or query");
+  return split_url(text, &parts) ||
+         say(why, "http:// or https://, a host and perhaps a port (1 to 65535), "
+                  "without user, password, path or query");
 }
 
 /* Proxies may want a user: http(s)://[USER:PASSWORD@]HOST:PORT. */
@@ -100,7 +101,7 @@ static bool check_proxy(const char *text, char why[static MSOCK_CONFIG_WHY_MAX])
   return split_url(text, &parts) || say(why, "http:// or https:// and the host of a proxy");
 }
 
-static bool check_hostname(const char *text, char why[static MSOCK_CONFIG_WHY_MAX]) {
+bool msock_tsnode_check_hostname(const char *text, char why[static MSOCK_CONFIG_WHY_MAX]) {
   const size_t len = strlen(text);
   bool ok = len <= LABEL_MAX && text[0] != '-' && text[len - 1] != '-';
   for (const char *p = text; *p != '\0'; p++) {
@@ -109,7 +110,7 @@ static bool check_hostname(const char *text, char why[static MSOCK_CONFIG_WHY_MA
   return ok || say(why, "one DNS label: letters, digits and inner hyphens, at most 63");
 }
 
-static bool check_tag(const char *text, char why[static MSOCK_CONFIG_WHY_MAX]) {
+bool msock_tsnode_check_tag(const char *text, char why[static MSOCK_CONFIG_WHY_MAX]) {
   const char *name = text + 4;
   bool ok =
       strncmp(text, "tag:", 4) == 0 && isalpha((unsigned char)name[0]) && strlen(text) <= LABEL_MAX;
@@ -147,7 +148,7 @@ static bool check_word(const char *text, char why[static MSOCK_CONFIG_WHY_MAX]) 
          say(why, "one word: an address, a node's name or its stable id");
 }
 
-static bool check_user(const char *text, char why[static MSOCK_CONFIG_WHY_MAX]) {
+bool msock_tsnode_check_user(const char *text, char why[static MSOCK_CONFIG_WHY_MAX]) {
   return (strpbrk(text, " :/") == NULL && strlen(text) <= USER_MAX) ||
          say(why, "the name of a user of this machine");
 }
@@ -185,7 +186,7 @@ static const msock_config_row rows[] = {
      .type = MSOCK_CONFIG_STRING,
      .offset = AT(login_server),
      .example = "https://headscale.example.com",
-     .check = check_url,
+     .check = msock_tsnode_check_url,
      .sentence = "URL of the control server."},
     {.key = "login_server_address",
      .type = MSOCK_CONFIG_IP,
@@ -219,14 +220,14 @@ static const msock_config_row rows[] = {
      .type = MSOCK_CONFIG_STRING,
      .offset = AT(hostname),
      .example = "router-1",
-     .check = check_hostname,
+     .check = msock_tsnode_check_hostname,
      .reloadable = true,
      .sentence = "Name of this node in the tailnet; empty takes the machine's name."},
     {.key = "operator",
      .type = MSOCK_CONFIG_STRING,
      .offset = AT(operator_user),
      .example = "alice",
-     .check = check_user,
+     .check = msock_tsnode_check_user,
      .reloadable = true,
      .sentence = "User who may change settings of the running daemon without being root."},
 
@@ -260,7 +261,7 @@ static const msock_config_row rows[] = {
      .offset = AT(advertise_tags),
      .max = TAGS_MAX,
      .example = "tag:router",
-     .check = check_tag,
+     .check = msock_tsnode_check_tag,
      .sentence = "Tags that this node asks for when it logs in."},
     {.key = "exit_node",
      .type = MSOCK_CONFIG_STRING,

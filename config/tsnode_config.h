@@ -88,6 +88,17 @@ typedef struct msock_tsnode_sources {
  * Caller: msock_config_free. */
 msock_config *msock_tsnode_config_load(const msock_tsnode_sources *src,
                                        msock_config_report *report);
+/* The rules of single values, for command lines and preferences too: false with "expected ..." in
+ * why. "" is not asked for (unset).
+ *   url       http(s)://host[:port][/], no user, path or query
+ *   hostname  one DNS label (RFC 1035 2.3.4): letters, digits, inner hyphens
+ *   tag       "tag:" + a letter, then letters, digits, hyphens
+ *   user      a user's name of this machine */
+bool msock_tsnode_check_url(const char *text, char why[static MSOCK_CONFIG_WHY_MAX]);
+bool msock_tsnode_check_hostname(const char *text, char why[static MSOCK_CONFIG_WHY_MAX]);
+bool msock_tsnode_check_tag(const char *text, char why[static MSOCK_CONFIG_WHY_MAX]);
+bool msock_tsnode_check_user(const char *text, char why[static MSOCK_CONFIG_WHY_MAX]);
+
 /* What a good configuration asks for and this build does not do: an error for a file or a flag, a
  * warning for a variable, which may be there for other programs. */
 void msock_tsnode_check_built(const msock_config *c, msock_config_report *report);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LABEL_MAX 63u /* RFC 1035 2.3.4 */
+#include "config/tsnode_config.h"
 
 /* One preference: how its JSON value is printed and taken. take gets NULL for null or absent in a
  * masked document, which means the zero value, as in the reference's decoder. */
@@ -28,128 +28,34 @@ static msock_err refuse(char *why, const char *fmt, ...) {
   return MSOCK_ERR_INVALID;
 }
 
-static bool is_alnum(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+/* The rules are the configuration's. "%.100s": reasons quote what the user typed, but not pages of
+ * it, and no URL with a user in it, which may hold a password. */
+static msock_err check_by(bool (*rule)(const char *text, char why[static MSOCK_CONFIG_WHY_MAX]),
+                          const char *what, const char *text, char *why) {
+  char expected[MSOCK_CONFIG_WHY_MAX];
+  if (text[0] == '\0' || rule(text, expected)) {
+    return MSOCK_OK;
+  }
+  return refuse(why, "%s \"%.100s\": %s", what, strchr(text, '@') ? "..." : text, expected);
 }
 
-/* "%.100s": reasons quote what the user typed, but not pages of it. */
 msock_err msock_prefs_check_hostname(const char *text, char why[static MSOCK_WHY_MAX]) {
-  const size_t len = strlen(text);
-  if (len > LABEL_MAX) {
-    return refuse(why, "host name \"%.100s\" is longer than 63 characters", text);
-  }
-  if (len > 0 && (text[0] == '-' || text[len - 1] == '-')) {
-    return refuse(why, "host name \"%.100s\" must not begin or end with a hyphen", text);
-  }
-  for (size_t i = 0; i < len; i++) {
-    if (!is_alnum(text[i]) && text[i] != '-') {
-      return refuse(why,
-                    "host name \"%.100s\" is not one DNS label: letters, digits and hyphens "
-                    "only",
-                    text);
-    }
-  }
-  return MSOCK_OK;
-}
-
-static bool is_port(const char *text, size_t len) {
-  uint32_t v = 0;
-  if (len == 0 || len > 5) {
-    return false;
-  }
-  for (size_t i = 0; i < len; i++) {
-    if (text[i] < '0' || text[i] > '9') {
-      return false;
-    }
-    v = v * 10 + (uint32_t)(text[i] - '0');
-  }
-  return v > 0 && v <= UINT16_MAX;
-}
-
-/* A name or an IPv4 literal, or "[IPv6]". */
-static bool is_host(const char *text, size_t len) {
-  if (len > 2 && text[0] == '[' && text[len - 1] == ']') {
-    char inner[MSOCK_IP_TEXT_MAX];
-    msock_ip ip = {0};
-    if (len - 2 >= sizeof inner) {
-      return false;
-    }
-    memcpy(inner, text + 1, len - 2);
-    inner[len - 2] = '\0';
-    return msock_ip_parse(inner, &ip) == MSOCK_OK && ip.family == 6;
-  }
-  for (size_t i = 0; i < len; i++) {
-    if (!is_alnum(text[i]) && text[i] != '-' && text[i] != '.' && text[i] != '_') {
-      return false;
-    }
-  }
-  return len > 0 && text[0] != '.' && text[0] != '-';
+  return check_by(msock_tsnode_check_hostname, "host name", text, why);
 }
 
 msock_err msock_prefs_check_control_url(const char *text, char why[static MSOCK_WHY_MAX]) {
-  if (text[0] == '\0') {
-    return MSOCK_OK;
-  }
-  if (strlen(text) >= MSOCK_URL_MAX) {
-    return refuse(why, "login server URL is too long: \"%.100s...\"", text);
-  }
-  const size_t scheme = strncmp(text, "https://", 8) == 0  ? 8
-                        : strncmp(text, "http://", 7) == 0 ? 7
-                                                           : 0;
-  if (scheme == 0) {
-    return refuse(why, "login server \"%.100s\" must begin with https:// or http://", text);
-  }
-  const char *host = text + scheme;
-  const size_t authority = strcspn(host, "/?#");
-  if (host[authority] != '\0' && strcmp(host + authority, "/") != 0) {
-    return refuse(why,
-                  "login server \"%.100s\" must end after the host and port: \"%.100s\" is more",
-                  text, host + authority);
-  }
-  if (memchr(host, '@', authority) != NULL) { /* not quoted back: it may hold a password */
-    return refuse(why, "a login server URL must not hold a user name or password");
-  }
-  size_t host_len = authority;
-  const char *bracket = host[0] == '[' ? memchr(host, ']', authority) : host;
-  const char *colon = bracket ? memchr(bracket, ':', authority - (size_t)(bracket - host)) : NULL;
-  if (colon != NULL) {
-    host_len = (size_t)(colon - host);
-    if (!is_port(colon + 1, authority - host_len - 1)) {
-      return refuse(why, "login server \"%.100s\" has a bad port: 1 to 65535 are possible", text);
-    }
-  }
-  if (!is_host(host, host_len)) {
-    return refuse(why, "login server \"%.100s\" has no valid host name", text);
-  }
-  return MSOCK_OK;
+  return check_by(msock_tsnode_check_url, "login server", text, why);
 }
 
 msock_err msock_prefs_check_tag(const char *text, char why[static MSOCK_WHY_MAX]) {
-  const char *name = text + 4;
-  if (strncmp(text, "tag:", 4) != 0) {
-    return refuse(why, "tag \"%.100s\" must begin with \"tag:\"", text);
+  if (text[0] == '\0') {
+    return refuse(why, "a tag is empty");
   }
-  if (strlen(text) >= MSOCK_PREFS_TAG_MAX) {
-    return refuse(why, "tag \"%.100s\" is too long", text);
-  }
-  if (!is_alnum(name[0]) || (name[0] >= '0' && name[0] <= '9')) {
-    return refuse(why, "tag \"%.100s\" must have a letter after \"tag:\"", text);
-  }
-  for (const char *c = name; *c; c++) {
-    if (!is_alnum(*c) && *c != '-') {
-      return refuse(why, "tag \"%.100s\" may hold letters, digits and hyphens only", text);
-    }
-  }
-  return MSOCK_OK;
+  return check_by(msock_tsnode_check_tag, "tag", text, why);
 }
 
 static msock_err check_user(const char *text, char *why) {
-  for (const char *c = text; *c; c++) {
-    if (!is_alnum(*c) && strchr("._-$@\\", *c) == NULL) {
-      return refuse(why, "operator \"%.100s\" is not a user name", text);
-    }
-  }
-  return MSOCK_OK;
+  return check_by(msock_tsnode_check_user, "operator", text, why);
 }
 
 msock_err msock_prefs_check_built(const msock_prefs *p, uint32_t changed,

@@ -181,15 +181,19 @@ static const struct {
      "tsnode.yaml:1:11: hostname: expected one DNS label: letters, digits and inner hyphens, at "
      "most 63, found \"bad_name\"; for example: hostname: router-1"},
     {"login_server: headscale.example.com\n",
-     "tsnode.yaml:1:15: login_server: expected http:// or https://, a host and perhaps a port, "
-     "without user, path or query, found \"headscale.example.com\"; for example: login_server: "
+     "tsnode.yaml:1:15: login_server: expected http:// or https://, a host and perhaps a port (1 "
+     "to 65535), "
+     "without user, password, path or query, found \"headscale.example.com\"; for example: "
+     "login_server: "
      "https://headscale.example.com"},
-    {"login_server: https://user:hidden@h\n",
-     "tsnode.yaml:1:15: login_server: expected http:// or https://, a host and perhaps a port, "
-     "without user, path or query; for example: login_server: https://headscale.example.com"},
+    {"login_server: https://user:hidden@h\n", "tsnode.yaml:1:15: login_server: expected http:// or "
+                                              "https://, a host and perhaps a port (1 to 65535), "
+                                              "without user, password, path or query; for example: "
+                                              "login_server: https://headscale.example.com"},
     {"login_server: https://h:0\n",
-     "tsnode.yaml:1:15: login_server: expected http:// or https://, a host and perhaps a port, "
-     "without user, path or query, found \"https://h:0\"; for example: login_server: "
+     "tsnode.yaml:1:15: login_server: expected http:// or https://, a host and perhaps a port (1 "
+     "to 65535), "
+     "without user, password, path or query, found \"https://h:0\"; for example: login_server: "
      "https://headscale.example.com"},
     {"server_key: mkey:12\n",
      "tsnode.yaml:1:13: server_key: expected mkey: and 64 lower-case hex digits, found "
