@@ -16,15 +16,16 @@
 #define MSOCK_ENGINE_CLAIMS_MAX 64u     /* pong claims that are not believed yet; oldest replaced */
 #define MSOCK_ENGINE_OVERLAY_MAX 8u     /* prefixes; set_overlay says MSOCK_ERR_NOMEM */
 #define MSOCK_ENGINE_USER_PINGS_MAX 16u /* msock_engine_ping says MSOCK_ERR_NOMEM */
-#define MSOCK_ENGINE_SENDS_MAX 1024u    /* datagrams waiting to be polled; dropped, counted */
+#define MSOCK_ENGINE_SENDS_MAX 512u     /* datagrams waiting to be polled; dropped, counted */
 #define MSOCK_ENGINE_SOURCES_MAX 65536u /* source addresses known; new ones stay unknown */
 #define MSOCK_WHY_EVENTS_MAX 32u        /* per peer; the oldest is overwritten */
 #define MSOCK_ENGINE_PACKET_MAX 1500u   /* largest datagram that the engine makes or opens */
 
 /* Trust and heartbeats: 3.2, 3.5, 3.9. */
 #define MSOCK_ENGINE_TICK_US (2 * MSOCK_SEC)
-#define MSOCK_ENGINE_TICK_SLACK_US (500 * MSOCK_MS) /* a pong younger than tick - slack is fresh   \
-                                                     */
+#define MSOCK_ENGINE_TICK_SLACK_US                                                                 \
+  (500 * MSOCK_MS) /* a pong younger than tick - slack is fresh                                    \
+                    */
 #define MSOCK_ENGINE_TRUST_US (6500 * MSOCK_MS)
 #define MSOCK_ENGINE_PING_LIFE_US (5 * MSOCK_SEC)
 #define MSOCK_ENGINE_CANDIDATE_FLOOR_US (5 * MSOCK_SEC)
@@ -51,9 +52,9 @@
 
 /* A lossy direct path against the relay, by measurement: share of the last heartbeats lost, both
  * ways together. 10 % each way lose 19 %, 30 % lose 51 %. */
-#define MSOCK_ENGINE_LOSS_SAMPLES 32u
-#define MSOCK_ENGINE_LOSS_MIN_SAMPLES 16u
-#define MSOCK_ENGINE_LOSSY_PERMILLE 400u /* from here on the relay is measured */
+#define MSOCK_ENGINE_LOSS_SAMPLES 64u
+#define MSOCK_ENGINE_LOSS_MIN_SAMPLES 48u
+#define MSOCK_ENGINE_LOSSY_PERMILLE 420u /* from here on the relay is measured */
 #define MSOCK_ENGINE_RELAY_PROBES 8u     /* pings by the relay, one each tick */
 #define MSOCK_ENGINE_RELAY_GOOD 7u       /* so many answered: the relay is the better path */
 #define MSOCK_ENGINE_LOSSY_HOLD_US (60 * MSOCK_SEC)
@@ -72,8 +73,9 @@
 #define MSOCK_ENGINE_PEER_PINGS_PER_SEC 10u
 #define MSOCK_ENGINE_NODE_PINGS 400u
 #define MSOCK_ENGINE_NODE_PINGS_PER_SEC 200u
-#define MSOCK_ENGINE_IDLE_PINGS 200u /* what idle peers leave of the node's burst for the others   \
-                                      */
+#define MSOCK_ENGINE_IDLE_PINGS                                                                    \
+  200u /* what idle peers leave of the node's burst for the others                                 \
+        */
 #define MSOCK_ENGINE_PEER_PONGS 50u
 #define MSOCK_ENGINE_PEER_PONGS_PER_SEC 50u
 #define MSOCK_ENGINE_NODE_CMMS 100u /* relays limit their clients' rate too */
@@ -95,7 +97,8 @@
 #define MSOCK_ENGINE_REFLEXIVE_LIFE_US (310 * MSOCK_SEC)
 #define MSOCK_ENGINE_VARIES_US (3 * MSOCK_SEC) /* answers of one STUN round */
 #define MSOCK_ENGINE_PUBLISH_DEBOUNCE_US (100 * MSOCK_MS)
-#define MSOCK_ENGINE_PUBLISH_US (5 * MSOCK_SEC) /* one publication each, after a burst of 4 */
+#define MSOCK_ENGINE_REBIND_HOLD_US (500 * MSOCK_MS) /* a new socket waits so long for STUN */
+#define MSOCK_ENGINE_PUBLISH_US (5 * MSOCK_SEC)      /* one publication each, after a burst of 4 */
 #define MSOCK_ENGINE_PUBLISH_BURST 4u
 #define MSOCK_ENGINE_REBIND_GAP_US (5 * MSOCK_SEC) /* 5.3 */
 
