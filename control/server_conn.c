@@ -139,7 +139,6 @@ static void upgrade(msock_server_conn *c, const msock_http1_head *h) {
     send_early(c);
   }
   c->phase = SERVER_HTTP2;
-  c->deadline_us = MSOCK_NEVER;
   if (!msock_server_h2_start(c)) {
     c->dead = true;
     return;
@@ -226,14 +225,22 @@ static size_t feed_records(msock_server_conn *c, const uint8_t *p, size_t len) {
   return used;
 }
 
+/* A client with nothing to do may come again later; its connection does not stay for ever. */
+void msock_server_watch_idle(msock_server_conn *c) {
+  if (c->phase == SERVER_HTTP2) {
+    c->deadline_us = c->n_streams == 0 ? c->now_us + MSOCK_SERVER_IDLE_US : MSOCK_NEVER;
+  }
+}
+
 msock_err msock_server_conn_feed(msock_server_conn *c, uint64_t now_us, const uint8_t *p,
                                  size_t len) {
-  (void)now_us;
+  c->now_us = now_us;
   while (len > 0 && !c->dead && !c->closing) {
     const size_t used = c->phase == SERVER_HEAD ? feed_head(c, p, len) : feed_records(c, p, len);
     p += used;
     len -= used;
   }
+  msock_server_watch_idle(c);
   return c->dead || c->closing ? MSOCK_ERR_CLOSED : MSOCK_OK;
 }
 
@@ -266,7 +273,7 @@ void msock_server_conn_tx_consume(msock_server_conn *c, size_t n) {
 }
 
 bool msock_server_conn_is_done(const msock_server_conn *c) {
-  return c->dead || (c->closing && c->tx_at == c->tx_len);
+  return c->dead || (c->tx_at == c->tx_len && (c->closing || msock_server_h2_is_over(c)));
 }
 
 uint64_t msock_server_conn_next_expiry(const msock_server_conn *c) {

@@ -4,6 +4,7 @@
  *
  *   bytes -> head -> /key | 404 | upgrade -> initiation -> records -> nghttp2 -> REQUEST events
  *
+ * Files: server_conn.c (heads, Noise, bytes), server_h2.c (streams).
  * An answer is either whole (respond) or begun, written to and ended (the map's long poll). */
 #ifndef MSOCK_CONTROL_SERVER_CONN_H
 #define MSOCK_CONTROL_SERVER_CONN_H
@@ -17,7 +18,9 @@
 #include "base/key.h"
 
 #define MSOCK_SERVER_LOGIN_US (10 * MSOCK_SEC) /* head and handshake: control.md 7 */
-#define MSOCK_SERVER_BODY_MAX (1u << 20)       /* request body; longer: 413 */
+#define MSOCK_SERVER_IDLE_US (120 * MSOCK_SEC) /* ours: no stream open for so long: closed */
+#define MSOCK_SERVER_BODY_MAX (1u << 20)       /* request body; longer: 413 (control.md 7) */
+#define MSOCK_SERVER_BODIES_MAX (2u << 20)     /* ours: all bodies of a connection; over it: 413 */
 #define MSOCK_SERVER_STREAMS_MAX 32u           /* at once on one connection */
 #define MSOCK_SERVER_QUEUE_MAX (64u << 20)     /* unsent bytes of one answer; over it: RST_STREAM */
 
@@ -47,9 +50,11 @@ msock_server_conn *msock_server_conn_new(const msock_env *env, const msock_machi
                                          bool early, uint64_t now_us);
 void msock_server_conn_free(msock_server_conn *c);
 
-/* MSOCK_ERR_CLOSED: nothing more is read; send what tx_peek has, then close. */
+/* MSOCK_ERR_CLOSED: nothing more is read (bytes that come are ignored); send what tx_peek has, then
+ * close. */
 msock_err msock_server_conn_feed(msock_server_conn *c, uint64_t now_us, const uint8_t *p,
                                  size_t len);
+/* Bytes to send, 0 = none; *p is valid until the next call. */
 size_t msock_server_conn_tx_peek(msock_server_conn *c, const uint8_t **p);
 void msock_server_conn_tx_consume(msock_server_conn *c, size_t n);
 /* Close when everything is sent. */
@@ -57,6 +62,7 @@ bool msock_server_conn_is_done(const msock_server_conn *c);
 uint64_t msock_server_conn_next_expiry(const msock_server_conn *c);
 void msock_server_conn_on_expiry(msock_server_conn *c, uint64_t now_us);
 
+/* False when there is none. */
 bool msock_server_conn_next_event(msock_server_conn *c, msock_server_event *out);
 /* After READY. */
 const msock_machine_key *msock_server_conn_machine(const msock_server_conn *c);

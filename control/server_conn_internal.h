@@ -1,6 +1,5 @@
-/* control/server_conn_internal.h: what server_conn.c (bytes, Noise) and server_h2.c (nghttp2)
- * share.
- */
+/* control/server_conn_internal.h: what server_conn.c (bytes, Noise) and server_h2.c (streams)
+ * share. */
 #ifndef MSOCK_CONTROL_SERVER_CONN_INTERNAL_H
 #define MSOCK_CONTROL_SERVER_CONN_INTERNAL_H
 
@@ -31,10 +30,11 @@ struct msock_server_conn {
   const msock_machine_private *server;
   bool early;
   server_phase phase;
-  bool closing; /* send what is queued, then close */
-  bool dead;    /* close now */
-  uint64_t deadline_us;
-  uint8_t *head; /* until the head is read */
+  bool closing;         /* send what is queued, then close */
+  bool dead;            /* close now */
+  uint64_t deadline_us; /* of the login; later: for being idle */
+  uint64_t now_us;      /* of the last feed */
+  uint8_t *head;        /* until the head is read */
   size_t head_len;
   msock_machine_key machine;
   uint16_t version;
@@ -48,12 +48,18 @@ struct msock_server_conn {
   size_t pending_len;
   nghttp2_session *h2;
   server_stream streams[MSOCK_SERVER_STREAMS_MAX];
+  size_t n_streams;
+  size_t bodies; /* bytes of all request bodies that are kept */
   msock_server_event events[SERVER_EVENTS_MAX];
   size_t events_at, n_events;
 };
 
 /* A full queue ends the connection. */
 void msock_server_queue(msock_server_conn *c, msock_server_event ev);
+/* Arms or disarms the limit for being idle; after a change of n_streams. */
+void msock_server_watch_idle(msock_server_conn *c);
+/* Neither side has anything to say any more (GOAWAY, protocol error). */
+bool msock_server_h2_is_over(const msock_server_conn *c);
 bool msock_server_h2_start(msock_server_conn *c);
 void msock_server_h2_stop(msock_server_conn *c);
 void msock_server_h2_recv(msock_server_conn *c, const uint8_t *p, size_t len);

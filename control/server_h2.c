@@ -14,7 +14,11 @@ static server_stream *find(msock_server_conn *c, int32_t id) {
   return NULL;
 }
 
-static void release(server_stream *s) {
+static void release(msock_server_conn *c, server_stream *s) {
+  if (s->id != 0) {
+    c->n_streams--;
+    c->bodies -= s->body_len;
+  }
   free(s->body);
   free(s->out);
   memset(s, 0, sizeof *s);
@@ -29,6 +33,7 @@ static int on_begin_headers(nghttp2_session *h2, const nghttp2_frame *frame, voi
   for (size_t i = 0; i < MSOCK_SERVER_STREAMS_MAX; i++) {
     if (c->streams[i].id == 0) {
       c->streams[i].id = frame->hd.stream_id;
+      c->n_streams++;
       return 0;
     }
   }
@@ -55,13 +60,14 @@ static int on_header(nghttp2_session *h2, const nghttp2_frame *frame, const uint
 
 static int on_data(nghttp2_session *h2, uint8_t flags, int32_t id, const uint8_t *p, size_t len,
                    void *user) {
-  server_stream *s = find(user, id);
+  msock_server_conn *c = user;
+  server_stream *s = find(c, id);
   (void)h2;
   (void)flags;
   if (s == NULL || s->body_too_long) {
     return 0;
   }
-  if (s->body_len + len > MSOCK_SERVER_BODY_MAX) {
+  if (s->body_len + len > MSOCK_SERVER_BODY_MAX || c->bodies + len > MSOCK_SERVER_BODIES_MAX) {
     s->body_too_long = true;
     return 0;
   }
@@ -76,6 +82,7 @@ static int on_data(nghttp2_session *h2, uint8_t flags, int32_t id, const uint8_t
   }
   memcpy(s->body + s->body_len, p, len);
   s->body_len += len;
+  c->bodies += len;
   return 0;
 }
 
@@ -117,8 +124,9 @@ static int on_close(nghttp2_session *h2, int32_t id, uint32_t code, void *user) 
         *q = ev;
       }
     }
-    release(s);
+    release(c, s);
     msock_server_queue(c, ev);
+    msock_server_watch_idle(c);
   }
   return 0;
 }
@@ -143,11 +151,16 @@ bool msock_server_h2_start(msock_server_conn *c) {
                                             sizeof settings / sizeof *settings) == 0;
 }
 
+bool msock_server_h2_is_over(const msock_server_conn *c) {
+  return c->h2 && c->pending_len == 0 && !nghttp2_session_want_read(c->h2) &&
+         !nghttp2_session_want_write(c->h2);
+}
+
 void msock_server_h2_stop(msock_server_conn *c) {
   nghttp2_session_del(c->h2);
   c->h2 = NULL;
   for (size_t i = 0; i < MSOCK_SERVER_STREAMS_MAX; i++) {
-    release(&c->streams[i]);
+    release(c, &c->streams[i]);
   }
 }
 

@@ -36,8 +36,7 @@ void msock_tailnet_addf(tailnet_text *t, const char *fmt, ...) {
   t->len += (size_t)n;
 }
 
-/* A JSON string of a text that came from a client. */
-static void add_string(tailnet_text *t, const char *s) {
+void msock_tailnet_add_string(tailnet_text *t, const char *s) {
   msock_tailnet_addf(t, "\"");
   for (; *s; s++) {
     const unsigned char c = (unsigned char)*s;
@@ -81,9 +80,9 @@ static void add_node(const msock_tailnet *t, const tailnet_node *n, tailnet_text
     msock_tailnet_addf(out, "\"HomeDERP\":%" PRId64 ",", n->home_derp);
   }
   msock_tailnet_addf(out, "\"Hostinfo\":{\"OS\":");
-  add_string(out, n->os);
+  msock_tailnet_add_string(out, n->os);
   msock_tailnet_addf(out, ",\"Hostname\":");
-  add_string(out, n->hostname);
+  msock_tailnet_add_string(out, n->hostname);
   msock_tailnet_addf(out, "},");
   add_time(out, "Created", n->created_us);
   msock_tailnet_addf(out, ",\"Online\":%s,\"MachineAuthorized\":true,\"Cap\":138}",
@@ -104,10 +103,11 @@ static void add_fake(const msock_tailnet *t, uint32_t i, tailnet_text *out) {
                      msock_disco_key_text(&disco, disco_text));
   add_addresses(out, id);
   msock_tailnet_addf(out,
-                     "\"Endpoints\":[\"192.0.2.%u:41641\"],\"HomeDERP\":900,\"Hostinfo\":{\"OS\":"
+                     "\"Endpoints\":[\"192.0.2.%u:41641\"],\"HomeDERP\":%" PRIu64
+                     ",\"Hostinfo\":{\"OS\":"
                      "\"linux\",\"Hostname\":\"fake-%u\"},\"Created\":\"2026-01-01T00:00:00Z\","
                      "\"Online\":false,\"MachineAuthorized\":true,\"Cap\":138}",
-                     i % 254 + 1, i);
+                     i % 254 + 1, t->first_region, i);
 }
 
 static int by_id(const void *a, const void *b) {
@@ -127,7 +127,7 @@ void msock_tailnet_full_text(const msock_tailnet *t, const tailnet_node *n, uint
   qsort(sorted, t->n_nodes, sizeof *sorted, by_id);
   msock_tailnet_addf(out, "{\"Node\":");
   add_node(t, n, out);
-  msock_tailnet_addf(out, ",\"DERPMap\":%s,\"Domain\":\"%s\"", t->cfg.derp_map, t->cfg.domain);
+  msock_tailnet_addf(out, ",\"DERPMap\":%s,\"Domain\":\"%s\"", t->derp_map, t->cfg.domain);
   for (size_t i = 0; i < t->n_nodes; i++) {
     if (sorted[i] != n) {
       msock_tailnet_addf(out, listed++ ? "," : ",\"Peers\":[");

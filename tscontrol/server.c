@@ -14,8 +14,13 @@ typedef struct ctl_conn {
   uint64_t id;
   msock_server_conn *machine;
   msock_stream *stream;
-  bool over; /* freed at the end of the turn */
+  uint64_t linger_us; /* MSOCK_NEVER, or when to stop waiting for the client's end */
+  bool over;          /* freed at the end of the turn */
 } ctl_conn;
+
+/* Ours: after a whole answer the client closes. A close by us over bytes that were not read would
+ * reset the connection and could destroy the answer. */
+#define LINGER_US (1 * MSOCK_SEC)
 
 struct msock_tscontrol {
   msock_loop *loop;
@@ -95,6 +100,7 @@ static void on_accepted(void *ctx, int fd, const msock_addr *peer) {
     return;
   }
   c->server = s;
+  c->linger_us = MSOCK_NEVER;
   c->id = ++s->last_id;
   c->machine =
       msock_server_conn_new(&s->env, s->cfg.key, s->cfg.early_payload, msock_loop_now_us());
@@ -145,27 +151,25 @@ static void free_conn(ctl_conn *c) {
   free(c);
 }
 
-static void pump(void *ctx, uint64_t now_us) {
-  msock_tscontrol *s = ctx;
-  msock_tailnet_out out;
-  uint64_t next = MSOCK_NEVER;
+/* Time, events and the end of one connection. */
+static void look_after(msock_tscontrol *s, ctl_conn *c, uint64_t now_us) {
+  if (msock_server_conn_next_expiry(c->machine) <= now_us) {
+    msock_server_conn_on_expiry(c->machine, now_us);
+  }
+  take_events(c); /* streams that ended by what was sent */
+  if (!c->over && c->linger_us == MSOCK_NEVER && msock_server_conn_is_done(c->machine)) {
+    c->linger_us = now_us + LINGER_US;
+    msock_stream_finish(c->stream);
+  }
+  c->over = c->over || c->linger_us <= now_us;
+  if (c->over) {
+    msock_tailnet_on_conn_closed(s->cfg.tailnet, c->id);
+  }
+}
 
-  msock_tailnet_on_expiry(s->cfg.tailnet, now_us);
-  for (ctl_conn *c = s->conns; c; c = c->next) {
-    if (msock_server_conn_next_expiry(c->machine) <= now_us) {
-      msock_server_conn_on_expiry(c->machine, now_us);
-    }
-    take_events(c); /* streams that ended by what was sent */
-    if (!c->over && msock_server_conn_is_done(c->machine)) {
-      c->over = true;
-    }
-    if (c->over) {
-      msock_tailnet_on_conn_closed(s->cfg.tailnet, c->id);
-    }
-  }
-  while (msock_tailnet_next_output(s->cfg.tailnet, &out)) {
-    carry_out(s, &out);
-  }
+/* Frees what is over; gives the next deadline of the others. */
+static uint64_t sweep(msock_tscontrol *s) {
+  uint64_t next = MSOCK_NEVER;
   for (ctl_conn **at = &s->conns; *at;) {
     ctl_conn *c = *at;
     const uint8_t *p = NULL;
@@ -180,10 +184,27 @@ static void pump(void *ctx, uint64_t now_us) {
     }
     const uint64_t t = msock_server_conn_next_expiry(c->machine);
     next = t < next ? t : next;
+    next = c->linger_us < next ? c->linger_us : next;
     at = &c->next;
   }
+  return next;
+}
+
+/* The end of a turn of the loop. */
+static void pump(void *ctx, uint64_t now_us) {
+  msock_tscontrol *s = ctx;
+  msock_tailnet_out out;
+
+  msock_tailnet_on_expiry(s->cfg.tailnet, now_us);
+  for (ctl_conn *c = s->conns; c; c = c->next) {
+    look_after(s, c, now_us);
+  }
+  while (msock_tailnet_next_output(s->cfg.tailnet, &out)) {
+    carry_out(s, &out);
+  }
+  const uint64_t ours = sweep(s);
   const uint64_t t = msock_tailnet_next_expiry(s->cfg.tailnet);
-  msock_loop_set_deadline(s->loop, &s->timer, t < next ? t : next);
+  msock_loop_set_deadline(s->loop, &s->timer, t < ours ? t : ours);
   if (msock_tailnet_is_dirty(s->cfg.tailnet) && s->cfg.changed) {
     s->cfg.changed(s->cfg.ctx);
   }

@@ -1,4 +1,8 @@
-/* tscontrol/server.h: the tiny control server on the loop: a listener, connections, one tailnet. */
+/* tscontrol/server.h: the tiny control server on the loop: a listener, connections, one tailnet.
+ *
+ * The program: main.c (start, banner, stop), options.c (command line), state.c (the state file),
+ * server.c, relay.c (the relay and STUN server beside it). What the server says is decided in
+ * control/: server_conn.h and tailnet.h. */
 #ifndef MSOCK_TSCONTROL_SERVER_H
 #define MSOCK_TSCONTROL_SERVER_H
 
@@ -19,8 +23,7 @@ typedef struct msock_tscontrol_cfg { /* borrowed for life */
   const msock_machine_private *key;
   msock_tailnet *tailnet;
   bool early_payload;
-  /* Nodes changed: time to save. */
-  void (*changed)(void *ctx);
+  void (*changed)(void *ctx); /* msock_tailnet_is_dirty: time to save. NULL: nothing is saved */
   void *ctx;
   const msock_log *log;
 } msock_tscontrol_cfg;
