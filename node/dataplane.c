@@ -157,11 +157,16 @@ static bool grow_peers(msock_dataplane *d, uint32_t id) {
   return true;
 }
 
-msock_err msock_dataplane_peer_put(msock_dataplane *d, uint64_t now_us, uint64_t node_id,
-                                   const msock_node_key *key, msock_region_id home, uint32_t *id) {
-  *id = msock_wg_peer_find(d->wg, key);
+static bool started_anew(const msock_dataplane_peer *p, const msock_disco_key *disco) {
+  return !msock_disco_key_is_zero(&p->disco) && !msock_disco_key_is_zero(disco) &&
+         !msock_disco_key_equal(&p->disco, disco);
+}
+
+msock_err msock_dataplane_peer_put(msock_dataplane *d, uint64_t now_us,
+                                   const msock_dataplane_record *r, uint32_t *id) {
+  *id = msock_wg_peer_find(d->wg, &r->key);
   if (*id == MSOCK_WG_PEER_NONE) {
-    const msock_err e = msock_wg_peer_add(d->wg, key, NULL, id);
+    const msock_err e = msock_wg_peer_add(d->wg, &r->key, NULL, id);
     if (e != MSOCK_OK) {
       return e;
     }
@@ -169,12 +174,20 @@ msock_err msock_dataplane_peer_put(msock_dataplane *d, uint64_t now_us, uint64_t
       msock_wg_peer_remove(d->wg, *id);
       return MSOCK_ERR_NOMEM;
     }
-    d->peers[*id] = (msock_dataplane_peer){.in_use = true, .key = *key};
+    d->peers[*id] = (msock_dataplane_peer){.in_use = true, .key = r->key};
   }
   msock_dataplane_peer *p = &d->peers[*id];
-  p->node_id = node_id;
-  if (p->home != home) {
-    p->home = home;
+  const bool anew = started_anew(p, &r->disco);
+  const bool moved = p->home != r->home;
+  p->node_id = r->node_id;
+  p->home = r->home;
+  if (!msock_disco_key_is_zero(&r->disco)) {
+    p->disco = r->disco;
+  }
+  if (anew) {
+    msock_wg_peer_renew(d->wg, now_us, *id);
+  }
+  if (anew || moved) {
     msock_dataplane_peer_news(d, now_us, *id);
   }
   return MSOCK_OK;
@@ -396,6 +409,7 @@ static void open_batch(msock_dataplane *d, uint64_t now_us) {
   const msock_wg_source src = {.by_relay = true, .relay = d->rx_src, .tag = (uint32_t)d->rx_region};
   const size_t n = d->n_rx;
   size_t n_plain = 0;
+  bool no_session = false;
 
   d->n_rx = 0;
   if (n == 0) {
@@ -411,6 +425,11 @@ static void open_batch(msock_dataplane *d, uint64_t now_us) {
     if (results[i].kind == MSOCK_WG_PLAIN) {
       plain[n_plain++] = d->rx[i];
     }
+    no_session = no_session || results[i].kind == MSOCK_WG_NO_SESSION;
+  }
+  if (no_session) { /* this node was started anew, and the relay vouches for who does not know it:
+                       the peer's own time-out would take 15 s */
+    msock_wg_peer_open_session(d->wg, now_us, msock_wg_peer_find(d->wg, &d->rx_src));
   }
   flush_engine(d, now_us); /* a response lets staged packets go before any answer */
   deliver(d, plain, n_plain, now_us);

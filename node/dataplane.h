@@ -38,8 +38,9 @@ typedef struct msock_dataplane_peer {
   bool in_use;
   uint64_t node_id; /* of the netmap */
   msock_node_key key;
-  msock_region_id home; /* 0 = unknown */
-  uint64_t last_rx_us;  /* authenticated traffic; 0 = never */
+  msock_disco_key disco; /* new at each start of the peer; zero = not known yet */
+  msock_region_id home;  /* 0 = unknown */
+  uint64_t last_rx_us;   /* authenticated traffic; 0 = never */
   uint64_t last_tx_us;
   uint64_t news_until_us;    /* unanswered handshakes are retried fast until then */
   msock_region_id rx_region; /* where its last datagram came from; 0 = none yet */
@@ -89,9 +90,18 @@ void msock_dataplane_set_tap(msock_dataplane *d, msock_dataplane_tap tap);
 msock_err msock_dataplane_set_addresses(msock_dataplane *d, const msock_prefix *addrs, size_t n,
                                         const msock_prefix *routes, size_t n_routes);
 
-/* Adds, or updates the home of, a peer; its id. */
-msock_err msock_dataplane_peer_put(msock_dataplane *d, uint64_t now_us, uint64_t node_id,
-                                   const msock_node_key *key, msock_region_id home, uint32_t *id);
+/* What a netmap says about a peer. */
+typedef struct msock_dataplane_record {
+  uint64_t node_id;
+  msock_node_key key;
+  msock_disco_key disco;
+  msock_region_id home;
+} msock_dataplane_record;
+
+/* Adds or updates a peer; its id. Another disco key means that it was started anew and has
+ * forgotten our session: then a new one is made at once, as stock nodes do. */
+msock_err msock_dataplane_peer_put(msock_dataplane *d, uint64_t now_us,
+                                   const msock_dataplane_record *r, uint32_t *id);
 void msock_dataplane_peer_remove(msock_dataplane *d, uint32_t id);
 /* Drops every peer and route. */
 void msock_dataplane_clear(msock_dataplane *d);

@@ -28,7 +28,9 @@ static void put_peer(msock_node *n, uint64_t now_us, const msock_peer *p, uint32
     remove_key(n, &p->key);
     return;
   }
-  const msock_err e = msock_dataplane_peer_put(n->plane, now_us, p->id, &p->key, p->home_derp, &id);
+  const msock_dataplane_record r = {
+      .node_id = p->id, .key = p->key, .disco = p->disco, .home = p->home_derp};
+  const msock_err e = msock_dataplane_peer_put(n->plane, now_us, &r, &id);
   if (e != MSOCK_OK) {
     msock_logf(n->deps.log, MSOCK_LOG_WARN, "node.peer_refused", "id=%" PRIu64 " reason=\"%s\"",
                p->id, msock_err_text(e));

@@ -99,7 +99,7 @@ static msock_wg_result transport_in(msock_wg *wg, uint64_t now_us, uint64_t wall
   }
   if (e == NULL || e->session == NULL) {
     wg->counters.rx_unknown_index++;
-    return dropped;
+    return (msock_wg_result){MSOCK_WG_NO_SESSION, MSOCK_WG_PEER_NONE};
   }
   msock_wg_session *s = e->session;
   if (!msock_wg_session_alive(s, now_us) || m.counter >= MSOCK_WG_REJECT_AFTER_MESSAGES) {

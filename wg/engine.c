@@ -477,6 +477,13 @@ void msock_wg_peer_open_session(msock_wg *wg, uint64_t now_us, uint32_t peer_id)
   }
 }
 
+void msock_wg_peer_renew(msock_wg *wg, uint64_t now_us, uint32_t peer_id) {
+  const msock_wg_peer *peer = msock_wg_peers_get(&wg->peers, peer_id);
+  if (peer != NULL && peer->active != NULL && peer->active->current != NULL) {
+    msock_wg_want_handshake(wg, peer->active, now_us);
+  }
+}
+
 void msock_wg_peer_unsent(msock_wg *wg, uint32_t peer_id) {
   const msock_wg_peer *peer = msock_wg_peers_get(&wg->peers, peer_id);
   if (peer != NULL && peer->active != NULL && peer->active->wanted) {

@@ -79,7 +79,9 @@ typedef enum msock_wg_result_kind {
   MSOCK_WG_DROP = 0,      /* counted; the packet's bytes are undefined */
   MSOCK_WG_PLAIN = 1,     /* the packet is now the inner IP packet; its source belongs to peer_id */
   MSOCK_WG_KEEPALIVE = 2, /* authentic, empty; consumed */
-  MSOCK_WG_HANDSHAKE = 3  /* types 1 to 3, consumed; what came of it shows in the events */
+  MSOCK_WG_HANDSHAKE = 3, /* types 1 to 3, consumed; what came of it shows in the events */
+  MSOCK_WG_NO_SESSION = 4 /* data for a session that is not here, counted and dropped as
+                           * MSOCK_WG_DROP: anybody may send it, so it proves nothing */
 } msock_wg_result_kind;
 
 typedef struct msock_wg_result {
@@ -221,6 +223,9 @@ void msock_wg_on_expiry(msock_wg *wg, uint64_t now_us, uint64_t wall_us);
 
 /* Starts a handshake without a packet, unless a session is usable or one is under way. */
 void msock_wg_peer_open_session(msock_wg *wg, uint64_t now_us, uint32_t peer_id);
+/* The peer has lost its keys: it was started anew. Starts a handshake although the session could be
+ * used; that one serves until the new one is up. Nothing for a peer without sessions. */
+void msock_wg_peer_renew(msock_wg *wg, uint64_t now_us, uint32_t peer_id);
 /* The last initiation could not be sent: no path is known. The next kick need not wait. */
 void msock_wg_peer_unsent(msock_wg *wg, uint32_t peer_id);
 /* Path news. If a handshake is unanswered, or packets wait for one, a fresh initiation goes out

@@ -257,7 +257,7 @@ START_TEST(suspend_of_10_minutes) {
     rig_expire(r, &r->a);
     rig_expire(r, &r->b);
     ck_assert(!rig_send(r, &r->a, 2));
-    ck_assert_int_eq(rig_deliver(r, &r->a, &held).kind, MSOCK_WG_DROP);
+    ck_assert_int_eq(rig_deliver(r, &r->a, &held).kind, MSOCK_WG_NO_SESSION); /* erased */
   }
   const size_t data = r->a.sent[MSOCK_WG_OUT_DATA];
   rig_poll(r, &r->a);
@@ -344,6 +344,32 @@ START_TEST(kicks_are_250_ms_apart) {
 END_TEST
 
 /* Nothing armed, nothing to wake up for; and the idle block goes away. */
+/* A peer that was started anew: a new session although the old one could still be used. */
+START_TEST(renewed_beside_a_session) {
+  rig *r = rig_new(NULL);
+  msock_wg_peer_renew(r->a.wg, r->now, r->a.peer); /* no session: nothing to renew */
+  rig_poll(r, &r->a);
+  ck_assert_uint_eq(r->a.n_out, 0);
+  open_session(r, &r->a);
+  rig_settle(r);
+  const msock_wg_session *old = rig_active(&r->a)->current;
+  rig_at(r, r->now + 60 * MSOCK_SEC);
+  msock_wg_peer_open_session(r->a.wg, r->now, r->a.peer); /* it has one */
+  rig_poll(r, &r->a);
+  ck_assert_uint_eq(r->a.n_out, 0);
+  msock_wg_peer_renew(r->a.wg, r->now, r->a.peer);
+  rig_poll(r, &r->a);
+  ck_assert_uint_eq(r->a.n_out, 1);
+  ck_assert_int_eq(r->a.out[0].kind, MSOCK_WG_OUT_INITIATION);
+  ck_assert(rig_send(r, &r->a, 1)); /* sealed under the old one meanwhile */
+  ck_assert_ptr_eq(rig_active(&r->a)->current, old);
+  rig_settle(r);
+  ck_assert_ptr_ne(rig_active(&r->a)->current, old);
+  ck_assert_uint_eq(r->b.plain, 1);
+  rig_free(r);
+}
+END_TEST
+
 START_TEST(idle_peer_has_no_deadline) {
   rig *r = rig_new(NULL);
   ck_assert_uint_eq(msock_wg_next_expiry(r->a.wg), MSOCK_NEVER);
@@ -432,6 +458,7 @@ int main(void) {
   tcase_add_test(tc, initiations_are_5_s_apart);
   tcase_add_test(tc, unsent_handshake_goes_out_when_a_path_appears);
   tcase_add_test(tc, kicks_are_250_ms_apart);
+  tcase_add_test(tc, renewed_beside_a_session);
   tcase_add_test(tc, idle_peer_has_no_deadline);
   tcase_add_test(tc, traffic_does_not_touch_the_heap);
   tcase_add_loop_test(tc, lossy_wire, 0, 8);
