@@ -151,6 +151,13 @@ class Namespace:
             raise box[0]
         return box[0]
 
+    def accepts(self, host, port, timeout_s=1.0):
+        """True when a TCP connection from inside is taken."""
+        link = self.socket(socket.AF_INET, socket.SOCK_STREAM)
+        with link:
+            link.settimeout(timeout_s)
+            return link.connect_ex((host, port)) == 0
+
     def http_get(self, host, port, path, accept="*/*", timeout_s=3.0):
         """GET http://host:port/path from inside; gives (status, body text)."""
         link = self.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -323,6 +330,7 @@ class Run:
         self.resolv_conf.write_text("# no name server in the lab\n")
         self.keep = keep
         self.labs = 0
+        self.times = []  # rows of the table of recoveries: (event, what, ours, stock, goal)
 
     def peer(self, name):
         """Path of a stock program."""
@@ -400,6 +408,18 @@ class Lab:
         self.hub.ip(f"link set {port} master br0 up")
         namespace.ip(f"addr add {address}/24 dev eth0", "link set eth0 up")
         return namespace, address
+
+    def network_behind(self, namespace, role, router, host):
+        """A namespace that is reached through another one only, by a link with these two
+        addresses ("10.99.0.1/24"); the other one is its router and forwards."""
+        behind = self._namespace(role)
+        must(["ip", "link", "add", "eth0", "netns", behind.name, "type", "veth",
+              "peer", "name", "inside", "netns", namespace.name])
+        namespace.ip(f"addr add {router} dev inside", "link set inside up")
+        must(namespace.wrap(["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]))
+        behind.ip(f"addr add {host} dev eth0", "link set eth0 up",
+                  f"route add default via {router.split('/')[0]}")
+        return behind
 
     def process(self, namespace, name, argv, env, private_resolv_conf=False, uid=None,
                 expect_clean_exit=False):

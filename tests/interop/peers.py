@@ -1,214 +1,26 @@
-"""The programs under test and their peers: headscale, derper, stock tailscaled, and tsnode.
+"""The nodes of a lab, tsnode and stock tailscaled, and the Tailnet that they join.
 
 Stock and Ours have one interface (Node), so a scenario says `lab_node.ping(other)` and does not
 care which of the two it holds; in baseline mode every Ours is a Stock (see scenario.py).
 """
 import hashlib
-import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import threading
 import time
 
-from lab import (CONTROL_NAME, DERP_NAME, HUB_IP, Failure, Lab, command, must, parse_json,
-                 require, wait_until)
+from lab import Failure, Lab, command, parse_json, require, wait_until
+from servers import DERP_SITES, Derper, Headscale, TlsProxy
+from tscontrol import TsControl
 
-DERP_REGION = 900
-DERP_CODE = "lab"
-CONTROL_PORT = 8080
-CONTROL_METRICS_PORT = 9090
 START_TIMEOUT_S = 20.0
 JOIN_TIMEOUT_S = 60.0
-POLICY_TIMEOUT_S = 15.0
 NOBODY_UID = 65534
-USER = "lab"
 
 # TSMP pongs of tailscale have the peer's PeerAPI port beside the address.
 PONG = re.compile(r"pong from (\S+) \(([0-9a-f.:]+)(?:, \d+)?\) via (\S+) in (\S+)")
-
-ALLOW_ALL = {"acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}]}
-
-HEADSCALE_CONFIG = """\
-server_url: {url}
-listen_addr: 0.0.0.0:{port}
-metrics_listen_addr: 127.0.0.1:{metrics_port}
-grpc_listen_addr: 127.0.0.1:50443
-grpc_allow_insecure: false
-noise: {{private_key_path: {state}/noise.key}}
-prefixes: {{v4: 100.64.0.0/10, v6: "fd7a:115c:a1e0::/48", allocation: sequential}}
-derp:
-  server: {{enabled: false}}
-  urls: []
-  paths: ["{state}/derp.yaml"]
-  auto_update_enabled: false
-disable_check_updates: true
-database: {{type: sqlite, sqlite: {{path: "{state}/db.sqlite", write_ahead_log: true}}}}
-log: {{level: debug, format: text}}
-policy: {{mode: file, path: "{state}/policy.json"}}
-dns:
-  magic_dns: true
-  base_domain: tailnet.example
-  override_local_dns: false
-  nameservers: {{global: []}}
-unix_socket: {state}/headscale.sock
-unix_socket_permission: "0700"
-logtail: {{enabled: false}}
-tls_cert_path: "{certificate}"
-tls_key_path: "{key}"
-"""
-
-# An IPv4 literal in the node entry: clients must not need DNS to reach the relay.
-DERP_MAP = f"""\
-regions:
-  {DERP_REGION}:
-    regionid: {DERP_REGION}
-    regioncode: {DERP_CODE}
-    regionname: Lab
-    nodes:
-      - name: {DERP_REGION}a
-        regionid: {DERP_REGION}
-        hostname: {DERP_NAME}
-        ipv4: {HUB_IP}
-        ipv6: none
-        stunport: 3478
-        derpport: 443
-"""
-
-
-class Headscale:
-    """The control server, in the hub. scheme "https" serves the lab's certificate instead of
-    plain HTTP; both listen on the same port."""
-
-    def __init__(self, lab, scheme="http"):
-        self.lab = lab
-        self.state = lab.directory / "headscale"
-        self.state.mkdir()
-        self.url = f"{scheme}://{HUB_IP}:{CONTROL_PORT}"
-        self.config = self.state / "config.yaml"
-        tls = lab.run.certificates
-        secure = scheme == "https"
-        self.config.write_text(HEADSCALE_CONFIG.format(
-            url=self.url, port=CONTROL_PORT, metrics_port=CONTROL_METRICS_PORT, state=self.state,
-            certificate=tls.certificate(CONTROL_NAME) if secure else "",
-            key=tls.key(CONTROL_NAME) if secure else ""))
-        (self.state / "derp.yaml").write_text(DERP_MAP)
-        self._write_policy(ALLOW_ALL)
-        self.env = lab.run.environment(self.state)
-        self.program = lab.run.peer("headscale")
-        self.process = lab.process(lab.hub, "headscale",
-                                   [self.program, "-c", self.config, "serve"], self.env)
-        self.wait_ready()
-        self.cli("users", "create", USER)
-
-    def wait_ready(self):
-        def probe():
-            self.process.check_alive()
-            link = self.lab.hub.socket(socket.AF_INET, socket.SOCK_STREAM)
-            with link:
-                link.settimeout(1.0)
-                link.connect((HUB_IP, CONTROL_PORT))
-            return (self.state / "headscale.sock").exists()
-        wait_until(probe, START_TIMEOUT_S, "headscale to listen", interval_s=0.05)
-
-    def start(self):
-        """Starts it again after stop(), on the same database."""
-        self.process.start()
-        self.wait_ready()
-
-    def stop(self):
-        self.process.stop()
-
-    def cli(self, *words):
-        """Runs a headscale command against this server and returns its parsed JSON output."""
-        argv = [self.program, "-c", self.config, "--force", "-o", "json", *words]
-        text = must(self.lab.hub.wrap([str(word) for word in argv]), env=self.env)
-        return parse_json(text, f"headscale {words[0]}") if text.strip() else None
-
-    def auth_key(self, reusable=False, ephemeral=False, expiration="1h"):
-        """A new pre-auth key of the lab's user."""
-        words = ["preauthkeys", "create", "--user", "1", "--expiration", expiration]
-        words += ["--reusable"] if reusable else []
-        words += ["--ephemeral"] if ephemeral else []
-        return self.cli(*words)["key"]
-
-    def nodes(self):
-        return self.cli("nodes", "list") or []
-
-    def node(self, name):
-        """The one node record with this given name; fails when there is none, or more."""
-        found = [node for node in self.nodes() if node["given_name"] == name]
-        require(len(found) == 1, f"headscale has {len(found)} nodes named {name}, not one")
-        return found[0]
-
-    def online(self, name):
-        return bool(self.node(name).get("online"))
-
-    def rename(self, name, new_name):
-        self.cli("nodes", "rename", "--identifier", self.node(name)["id"], new_name)
-
-    def stored_node(self, name):
-        """The full in-memory record: unlike `nodes list` it has the endpoints and Hostinfo."""
-        status, text = self.lab.hub.http_get("127.0.0.1", CONTROL_METRICS_PORT,
-                                             "/debug/nodestore", accept="application/json")
-        require(status == 200, f"headscale /debug/nodestore answered {status}")
-        store = parse_json(text, "headscale /debug/nodestore")
-        records = store.values() if isinstance(store, dict) else store
-        found = [node for node in records if node.get("GivenName", node.get("given_name")) == name]
-        require(len(found) == 1, f"headscale's node store has {len(found)} nodes named {name}")
-        return found[0]
-
-    def _write_policy(self, policy):
-        (self.state / "policy.json").write_text(json.dumps(policy, indent=2))
-
-    def set_policy(self, policy):
-        """Replaces the policy while nodes are connected (SIGHUP). Nodes learn of it a moment
-        later, so callers wait for an effect that only the new policy has."""
-        self._write_policy(policy)
-        mark = self.process.log_size()
-        self.process.send_signal(signal.SIGHUP)
-
-        def loaded():
-            text = self.process.log_since(mark)
-            require(" ERR " not in text, "headscale refused the policy")
-            return "reloading ACL policy" in text
-        wait_until(loaded, POLICY_TIMEOUT_S, "headscale to reload its policy", interval_s=0.05)
-
-
-class Derper:
-    """The relay and STUN server, in the hub, with TLS by the lab's CA."""
-
-    def __init__(self, lab):
-        self.lab = lab
-        state = lab.directory / "derper"
-        state.mkdir()
-        self.process = lab.process(
-            lab.hub, "derper",
-            [lab.run.peer("derper"), "-a", f":{443}", "-http-port", "80", "-hostname", DERP_NAME,
-             "-certmode", "manual", "-certdir", lab.run.certificates.directory,
-             "-c", state / "derper.key", "-stun"],
-            lab.run.environment(state))
-        self.wait_ready()
-
-    def wait_ready(self):
-        def probe():
-            self.process.check_alive()
-            return self.lab.hub.tls_handshake(HUB_IP, 443, DERP_NAME, self.lab.run.certificates.ca)
-        wait_until(probe, START_TIMEOUT_S, "derper to serve TLS", interval_s=0.05)
-
-    def restart(self):
-        self.process.restart()
-        self.wait_ready()
-
-    def counters(self):
-        """derper's counters: {name or name{labels}: number} (derp.md 4.7). /debug answers
-        loopback clients only, which the hub is."""
-        status, text = self.lab.hub.http_get("127.0.0.1", 80, "/debug/varz")
-        require(status == 200, f"derper /debug/varz answered {status}")
-        found = re.findall(r"^([a-z_]+(?:\{[^}]*\})?) (-?[0-9.e+]+)$", text, re.MULTILINE)
-        return {name: float(value) for name, value in found}
 
 
 class PingResult:
@@ -229,13 +41,17 @@ class Node:
     exit_codes = {}     # meaning to status, where the program promises one
     relay_only = False  # True: has no UDP paths, so publishes no endpoints
 
-    def __init__(self, lab, name, tun=True, uid=None, port=0, start=True):
+    def __init__(self, lab, name, tun=True, uid=None, port=0, start=True, beside=None):
+        """beside: another node without a TUN, whose namespace this one shares."""
         self.lab = lab
         self.name = name
         self.tun = tun
         self.uid = uid
         self.port = port
-        self.namespace, self.underlay_ip = lab.node_namespace(name)
+        if beside is None:
+            self.namespace, self.underlay_ip = lab.node_namespace(name)
+        else:
+            self.namespace, self.underlay_ip = beside.namespace, beside.underlay_ip
         self.directory = lab.directory / name
         self.directory.mkdir(mode=0o700)
         if uid is not None:
@@ -466,24 +282,41 @@ class Ours(Node):
 
 
 class Tailnet(Lab):
-    """A Lab with headscale and derper running, and with makers of nodes."""
+    """A Lab with headscale and one or two derpers running, and with makers of nodes.
 
-    def __init__(self, run, scenario_name, ours_class=Ours, scheme="http"):
+    scheme: "http", "https", or "proxied": headscale speaks plain HTTP behind an nginx with TLS;
+    "tscontrol": no headscale, and with no relays tscontrol's own.
+    """
+
+    def __init__(self, run, scenario_name, ours_class=Ours, scheme="http", relays=1):
         super().__init__(run, scenario_name)
         self.ours_class = ours_class
         self.scheme = scheme
+        self.sites = DERP_SITES[:relays]
         self.control = None
-        self.relay = None
+        self.proxy = None
+        self.relays = []
 
     def __enter__(self):
         super().__enter__()
         try:
-            self.relay = Derper(self)
-            self.control = Headscale(self, self.scheme)
+            for site in self.sites:
+                self.relays.append(Derper(self, site))
+            if self.scheme == "proxied":
+                self.proxy = TlsProxy(self)
+                self.control = Headscale(self, "http", self.proxy.url)
+            elif self.scheme == "tscontrol":
+                self.control = TsControl(self)
+            else:
+                self.control = Headscale(self, self.scheme)
         except BaseException:
             self.close()
             raise
         return self
+
+    @property
+    def relay(self):
+        return self.relays[0]
 
     def stock(self, name="stock", **options):
         return Stock(self, name, **options)

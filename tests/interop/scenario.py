@@ -7,8 +7,8 @@ line of details, and raises Failure with the reason otherwise:
     def join(lab):
         "docstring: what it proves, shown by --list"
 
-Groups: "normal" runs by default; "bench" (long) and "extra" only when named or with the flag of
-that name. Where stand_in is true,
+Groups: "normal" runs by default, and in CI; "extra" (long faults) and "bench" (times beside the
+stock pair) only when named or with the flag of that name. Where stand_in is true,
 `stock:NAME` runs the same scenario with stock nodes in place of ours. That shows that the
 scenario asks for nothing but what the real thing does, and is how a new one is written first.
 """
@@ -23,8 +23,7 @@ NORMAL = "normal"
 BENCH = "bench"
 EXTRA = "extra"
 STAND_IN_PREFIX = "stock:"
-NORMAL_LIMIT_S = 120
-BENCH_LIMIT_S = 1800
+LIMITS_S = {NORMAL: 120, EXTRA: 1200, BENCH: 1800}
 
 REGISTER = {}
 
@@ -32,12 +31,12 @@ REGISTER = {}
 class Scenario:
     """One registered scenario."""
 
-    def __init__(self, function, group, stand_in, scheme, own_labs, ours_class=Ours):
+    def __init__(self, function, group, stand_in, own_labs, world, ours_class=Ours):
         self.function = function
         self.group = group
         self.stand_in = stand_in
-        self.scheme = scheme
         self.own_labs = own_labs
+        self.world = world  # options of Tailnet
         self.ours_class = ours_class
         self.name = (STAND_IN_PREFIX if ours_class is Stock else "") + function.__name__
 
@@ -46,14 +45,15 @@ class Scenario:
         return (self.function.__doc__ or "").strip().splitlines()[0]
 
     def as_stand_in(self):
-        return Scenario(self.function, self.group, True, self.scheme, self.own_labs, Stock)
+        return Scenario(self.function, self.group, True, self.own_labs, self.world, Stock)
 
 
-def scenario(group=NORMAL, stand_in=True, scheme="http", own_labs=False):
-    """Registers a scenario. own_labs: it takes `new_lab`, a function that makes Tailnets, instead
-    of one Tailnet, because it needs several or none."""
+def scenario(group=NORMAL, stand_in=True, own_labs=False, **world):
+    """Registers a scenario; `world` are options of its Tailnet (scheme, relays). own_labs: it takes
+    `new_lab`, a function that makes Tailnets, instead of one Tailnet, because it needs several or
+    none."""
     def register(function):
-        entry = Scenario(function, group, stand_in, scheme, own_labs)
+        entry = Scenario(function, group, stand_in, own_labs, world)
         REGISTER[entry.name] = entry
         return function
     return register
@@ -84,12 +84,12 @@ def perform(entry, run):
     """Runs one scenario in labs of its own, under a time limit, and judges it."""
     labs = []
 
-    def new_lab():
-        lab = Tailnet(run, entry.name, entry.ours_class, entry.scheme)
+    def new_lab(**world):
+        lab = Tailnet(run, entry.name, entry.ours_class, **{**entry.world, **world})
         labs.append(lab)
         return lab
 
-    limit_s = BENCH_LIMIT_S if entry.group == BENCH else NORMAL_LIMIT_S
+    limit_s = LIMITS_S[entry.group]
 
     def too_long(_number, _frame):
         raise Failure(f"not done after {limit_s} s")

@@ -1,39 +1,21 @@
 """How long from `up` to the first answer: tsnode beside the stock pair, in the same run."""
-import os
 import select
 import socket
 import statistics
-import struct
 import threading
 import time
 
 from lab import require
+from probes import PING_INTERVAL_S, echo_reply, echo_request, new_identifier
 from scenario import BENCH, scenario
 
 ROUNDS = 5
-PING_INTERVAL_S = 0.05
 SETTLE_S = 1.0        # after the daemons' start, before `up`
 SANITY_S = 45.0       # the only bound on absolute time: no answer at all
 GOAL_S = 3.0          # printed, never gated
 GOAL_UDP_BLOCKED_S = 6.0
 # The first two nodes of a new headscale, in an order that nobody can know beforehand.
 FIRST_ADDRESSES = ("100.64.0.1", "100.64.0.2")
-ICMP_ECHO_REPLY = 0
-ICMP_ECHO_REQUEST = 8
-
-
-def checksum(data):
-    """The Internet checksum (RFC 1071) of an even number of bytes."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    total = (total & 0xffff) + (total >> 16)
-    return ~(total + (total >> 16)) & 0xffff
-
-
-def echo_request(identifier, sequence):
-    head = struct.pack("!BBHHH", ICMP_ECHO_REQUEST, 0, 0, identifier, sequence)
-    payload = b"tsnode interop.."
-    value = checksum(head + payload)
-    return struct.pack("!BBHHH", ICMP_ECHO_REQUEST, 0, value, identifier, sequence) + payload
 
 
 class Pinger(threading.Thread):
@@ -51,7 +33,7 @@ class Pinger(threading.Thread):
         self.stopped = threading.Event()
         self.link = node.namespace.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
         self.link.setblocking(False)
-        self.identifier = os.getpid() & 0xffff
+        self.identifier = new_identifier()
 
     def run(self):
         targets = list(FIRST_ADDRESSES)
@@ -78,9 +60,7 @@ class Pinger(threading.Thread):
             if not select.select([self.link], [], [], left)[0]:
                 return None
             packet, (source, _) = self.link.recvfrom(2048)
-            body = packet[(packet[0] & 15) * 4:]
-            is_reply = body[0] == ICMP_ECHO_REPLY
-            if is_reply and body[4:6] == self.identifier.to_bytes(2, "big") and source in targets:
+            if echo_reply(packet, self.identifier) is not None and source in targets:
                 return source
         return None
 

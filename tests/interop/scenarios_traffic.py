@@ -2,8 +2,9 @@
 import socket
 
 from lab import require, wait_until
-from peers import ALLOW_ALL, DERP_CODE, transfer
+from peers import transfer
 from scenario import scenario
+from servers import ALLOW_ALL, DERP_CODE
 
 STEADY_PINGS = 5
 TRANSFER_BYTES = 20 << 20
