@@ -124,7 +124,7 @@ void msock_path_on_pong(msock_engine *e, uint64_t now_us, msock_path_peer *p, ms
                         const msock_ping *ping, uint64_t rtt_us);
 void msock_path_on_relay_pong(msock_path_peer *p, const msock_ping *ping);
 /* Heard, authenticated, from a UDP address. */
-void msock_path_heard(msock_path_peer *p, uint64_t now_us, const msock_addr *from);
+void msock_path_heard(msock_path_peer *p, const msock_addr *from);
 /* Leaves the direct path, if there is one. */
 void msock_path_leave(msock_engine *e, uint64_t now_us, msock_path_peer *p, msock_why_kind reason,
                       uint32_t value);

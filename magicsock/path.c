@@ -73,7 +73,7 @@ static void note(msock_engine *e, uint64_t now_us, msock_path_peer *p, msock_why
 
 static void stop_probe(msock_path_peer *p) {
   p->probe_tries = 0;
-  p->probe_first_us = p->probe_next_us = MSOCK_NEVER;
+  p->probe_next_us = MSOCK_NEVER;
 }
 
 /* --- candidates --- */
@@ -282,7 +282,6 @@ static void adopt(msock_engine *e, uint64_t now_us, msock_path_peer *p, msock_ca
   p->best = c->addr;
   p->suspect = false;
   p->trust_until_us = now_us + MSOCK_ENGINE_TRUST_US;
-  p->heard_best_us = now_us;
   p->unanswered_us = MSOCK_NEVER;
   c->wins = 0;
   stop_probe(p);
@@ -326,7 +325,6 @@ void msock_path_on_pong(msock_engine *e, uint64_t now_us, msock_path_peer *p, ms
     p->lost &= ~(UINT64_C(1) << (p->beats - ping->beat));
   }
   if (is_best) {
-    p->heard_best_us = now_us;
     p->unanswered_us = MSOCK_NEVER;
     stop_probe(p);
   }
@@ -349,10 +347,10 @@ void msock_path_on_relay_pong(msock_path_peer *p, const msock_ping *ping) {
   }
 }
 
-void msock_path_heard(msock_path_peer *p, uint64_t now_us, const msock_addr *from) {
+void msock_path_heard(msock_path_peer *p, const msock_addr *from) {
   if (p->has_best && msock_addr_equal(&p->best, from)) {
-    p->heard_best_us = now_us;
     p->unanswered_us = MSOCK_NEVER;
+    p->probe_tries = p->probe_tries > 1 ? 1 : p->probe_tries; /* silence is counted anew */
   }
 }
 
@@ -443,9 +441,7 @@ static void beat(msock_engine *e, uint64_t now_us, msock_path_peer *p) {
   }
   uint64_t wait_us = 3 * c->rtt_us;
   wait_us = wait_us > MSOCK_ENGINE_PROBE_MIN_US ? wait_us : MSOCK_ENGINE_PROBE_MIN_US;
-  if (p->probe_tries++ == 0) {
-    p->probe_first_us = now_us;
-  }
+  p->probe_tries++;
   p->probe_next_us = now_us + earlier(wait_us, MSOCK_ENGINE_PROBE_MAX_US);
 }
 
@@ -455,9 +451,7 @@ static void probe_step(msock_engine *e, uint64_t now_us, msock_path_peer *p) {
     stop_probe(p);
   } else if (p->probe_tries < MSOCK_ENGINE_PROBE_TRIES) {
     beat(e, now_us, p);
-  } else if (p->heard_best_us != MSOCK_NEVER && p->heard_best_us >= p->probe_first_us) {
-    stop_probe(p); /* one way works: the trust deadline decides */
-  } else {
+  } else { /* and nothing was heard from there meanwhile: msock_path_heard */
     msock_path_leave(e, now_us, p, MSOCK_WHY_SILENT, p->probe_tries);
   }
 }

@@ -79,10 +79,9 @@ typedef struct msock_path_peer {
   msock_addr again;
 
   /* Heartbeats. */
-  uint32_t probe_tries; /* sent and unanswered; 0: none is under way */
-  uint64_t probe_first_us, probe_next_us;
-  uint64_t heard_best_us;        /* anything authenticated from the best address */
-  uint64_t unanswered_us;        /* first data sent there since */
+  uint32_t probe_tries; /* sent since anything was heard from the best; 0: none is under way */
+  uint64_t probe_next_us;
+  uint64_t unanswered_us;        /* first data sent to the best since anything was heard from it */
   uint64_t sent_us;              /* last data, by whichever way */
   uint32_t beats, beats_known;   /* heartbeats so far; of the last ones, how many are in lost */
   uint64_t lost;                 /* bit i: the heartbeat i before the last has no pong */
