@@ -120,22 +120,35 @@ static bool expiry_text(const msock_node *n, const msock_netmap *nm, char buf[st
   return true;
 }
 
+/* Lines of Health that are made for one status. */
+typedef struct health_texts {
+  char expiry[EXPIRY_MAX];
+  char control[MSOCK_NODE_ERROR_MAX + 128];
+} health_texts;
+
+static const char *control_text(const msock_node *n, health_texts *t) {
+  snprintf(t->control, sizeof t->control,
+           "Not connected to the control server: traffic goes on with the last netmap.%s%s",
+           n->last_error[0] ? " The reason: " : "", n->last_error);
+  return t->control;
+}
+
 static size_t fill_health(const msock_node *n, const msock_netmap *nm, const char *state,
-                          char expiry[static EXPIRY_MAX], const char **out) {
+                          health_texts *texts, const char **out) {
   const msock_health_message *m = NULL;
   const size_t n_msg = nm ? msock_netmap_health(nm, &m) : 0;
   size_t k = 0;
 
   if (strcmp(state, "Running") == 0) {
     if (!msock_control_connected(msock_control_link_machine(n->control))) {
-      out[k++] = "Not connected to the control server: traffic goes on with the last netmap.";
+      out[k++] = control_text(n, texts);
     }
     if (!n->home_connected) {
       out[k++] = "Not connected to the home relay: peers cannot reach this node by DERP.";
     }
   }
-  if (expiry_text(n, nm, expiry)) {
-    out[k++] = expiry;
+  if (expiry_text(n, nm, texts->expiry)) {
+    out[k++] = texts->expiry;
   }
   if (nm && n->state.prefs.accept_dns && n->device.tun && msock_netmap_dns(nm)->proxied) {
     out[k++] = "Names of the tailnet are not resolved in this build; this message goes with: "
@@ -183,62 +196,64 @@ static size_t fill_counters(msock_node *n, msock_status_counter *c) {
   return k;
 }
 
-typedef struct status_memory {
-  msock_status_peer *peers;
-  peer_parts *parts;
-  msock_status_user *users;
-} status_memory;
+/* One entry at a time: the netmap's peer, and what its entry borrows. */
+typedef struct peer_walk {
+  msock_node *n;
+  const msock_netmap *nm;
+  uint64_t now_us;
+  msock_status_peer entry;
+  peer_parts parts;
+} peer_walk;
 
-/* Peers and the users they belong to. False: no memory. */
-static bool fill_peers(msock_node *n, uint64_t now_us, const msock_netmap *nm, msock_status *s,
-                       status_memory *m) {
-  const size_t count = msock_netmap_count(nm);
-  m->peers = calloc(count + 1, sizeof *m->peers);
-  m->parts = calloc(count + 1, sizeof *m->parts);
-  m->users = calloc(count + 1, sizeof *m->users);
-  if (!m->peers || !m->parts || !m->users) {
-    return false;
-  }
-  for (size_t i = 0; i <= count; i++) { /* the last round is self */
+static const msock_status_peer *peer_at(void *ctx, size_t i) {
+  peer_walk *w = ctx;
+  fill_node(w->nm, msock_netmap_at(w->nm, i), &w->entry, &w->parts);
+  fill_traffic(w->n, w->nm, w->now_us, &w->entry);
+  return &w->entry;
+}
+
+/* The users of self and the first count peers. NULL: no memory. */
+static msock_status_user *list_users(const msock_netmap *nm, size_t count, size_t *n_users) {
+  const size_t cap = count < MSOCK_NETMAP_USERS_MAX ? count + 1 : MSOCK_NETMAP_USERS_MAX;
+  msock_status_user *users = calloc(cap, sizeof *users);
+  *n_users = 0;
+  for (size_t i = 0; users != NULL && i <= count; i++) { /* the last round is self */
     const msock_peer *p = i < count ? msock_netmap_at(nm, i) : msock_netmap_self(nm);
-    const msock_user_profile *u = NULL;
     size_t k = 0;
-    if (p == NULL) {
-      break;
-    }
-    fill_node(nm, p, &m->peers[i], &m->parts[i]);
-    while (k < s->n_users && m->users[k].id != p->user_id) {
+    while (k < *n_users && users[k].id != p->user_id) {
       k++;
     }
-    if (k == s->n_users && (u = msock_netmap_user(nm, p->user_id)) != NULL) {
-      m->users[s->n_users++] =
+    const msock_user_profile *u = k == *n_users ? msock_netmap_user(nm, p->user_id) : NULL;
+    if (u != NULL && k < cap) {
+      users[(*n_users)++] =
           (msock_status_user){.id = u->id, .login_name = u->login, .display_name = u->display};
     }
-    if (i < count) {
-      fill_traffic(n, nm, now_us, &m->peers[i]);
-    } else {
-      m->peers[i].online = msock_control_connected(msock_control_link_machine(n->control));
-      m->peers[i].relay = region_code(nm, s->home_region);
-      m->peers[i].derp_region = s->home_region;
-      s->self = &m->peers[i];
-      s->tailscale_ips = m->parts[i].ips;
-      s->n_tailscale_ips = p->n_addresses;
-    }
   }
-  s->peers = m->peers;
-  s->n_peers = count;
-  s->users = m->users;
-  return true;
+  return users;
+}
+
+static void fill_self(msock_node *n, const msock_netmap *nm, msock_status *s,
+                      msock_status_peer *self, peer_parts *parts) {
+  fill_node(nm, msock_netmap_self(nm), self, parts);
+  self->online = msock_control_connected(msock_control_link_machine(n->control));
+  self->relay = s->home_region_code;
+  self->derp_region = s->home_region;
+  s->self = self;
+  s->tailscale_ips = parts->ips;
+  s->n_tailscale_ips = self->n_tailscale_ips;
 }
 
 char *msock_node_status_text(msock_node *n, bool with_peers, size_t *len) {
   const uint64_t now_us = msock_loop_now_us();
   const msock_netmap *nm = netmap_of(n);
   const char *health[HEALTH_MAX];
-  char expiry[EXPIRY_MAX];
+  health_texts texts;
   const char *state = msock_node_backend_state(n);
   msock_status_counter counters[32];
-  status_memory m = {0};
+  msock_status_user *users = NULL;
+  msock_status_peer self;
+  peer_parts self_parts;
+  peer_walk walk = {.n = n, .nm = nm, .now_us = now_us};
   char *text = NULL;
   msock_status s = {
       .version = TSNODE_VERSION,
@@ -256,7 +271,7 @@ char *msock_node_status_text(msock_node *n, bool with_peers, size_t *len) {
   };
 
   s.home_region_code = region_code(nm, s.home_region);
-  s.n_health = fill_health(n, nm, state, expiry, health);
+  s.n_health = fill_health(n, nm, state, &texts, health);
   s.n_counters = fill_counters(n, counters);
   if (nm && msock_netmap_self(nm)) {
     const msock_dns_config *dns = msock_netmap_dns(nm);
@@ -264,15 +279,17 @@ char *msock_node_status_text(msock_node *n, bool with_peers, size_t *len) {
     s.magic_dns_suffix = suffix ? suffix : "";
     s.magic_dns_enabled = dns->proxied;
     s.tailnet_name = msock_netmap_domain(nm);
-    if (!fill_peers(n, now_us, nm, &s, &m)) {
-      goto out;
+    fill_self(n, nm, &s, &self, &self_parts);
+    s.n_peers = with_peers ? msock_netmap_count(nm) : 0;
+    s.peer_at = peer_at;
+    s.peer_ctx = &walk;
+    s.users = users = list_users(nm, s.n_peers, &s.n_users);
+    if (users == NULL) {
+      return NULL;
     }
   }
   text = msock_status_json(&s, with_peers, len);
-out:
-  free(m.peers);
-  free(m.parts);
-  free(m.users);
+  free(users);
   return text;
 }
 
@@ -398,14 +415,14 @@ static size_t approved_routes(const msock_node *n, const msock_netmap *nm) {
 char *msock_node_metrics_text(msock_node *n, size_t *len) {
   const msock_netmap *nm = netmap_of(n);
   const char *health[HEALTH_MAX];
-  char expiry[EXPIRY_MAX];
+  health_texts texts;
   msock_status_counter counters[32];
   text t = {0};
 
   add_standard(n, &t);
   head(&t, "tailscaled_health_messages", "gauge", "Warnings that are current.");
   addf(&t, "tailscaled_health_messages{type=\"warning\"} %zu\n",
-       fill_health(n, nm, msock_node_backend_state(n), expiry, health));
+       fill_health(n, nm, msock_node_backend_state(n), &texts, health));
   head(&t, "tailscaled_advertised_routes", "gauge", "Routes that this node offers.");
   addf(&t, "tailscaled_advertised_routes %zu\n", n->state.prefs.n_advertise_routes);
   head(&t, "tailscaled_approved_routes", "gauge", "Offered routes that the server approved.");

@@ -168,7 +168,8 @@ char *msock_status_json(const msock_status *s, bool with_peers, size_t *len) {
   msock_json_null(&j, "CertDomains");
   msock_json_open(&j, "Peer", '{');
   for (size_t i = 0; with_peers && i < s->n_peers; i++) {
-    put_peer(&j, msock_node_key_text(&s->peers[i].public_key, key), &s->peers[i]);
+    const msock_status_peer *p = s->peer_at(s->peer_ctx, i);
+    put_peer(&j, msock_node_key_text(&p->public_key, key), p);
   }
   msock_json_close(&j, '}');
   put_users(&j, s);

@@ -74,7 +74,9 @@ typedef struct msock_status {
   const msock_ip *tailscale_ips;
   size_t n_tailscale_ips;
   const msock_status_peer *self;
-  const msock_status_peer *peers;
+  /* Peer i < n_peers, valid until the next call: thousands of them never exist side by side. */
+  const msock_status_peer *(*peer_at)(void *ctx, size_t i);
+  void *peer_ctx;
   size_t n_peers;
   const char *const *health; /* sentences for people */
   size_t n_health;

@@ -41,6 +41,11 @@ static void give(msock_localapi_req req, char *text, size_t len) {
                        "application/json", text, len);
 }
 
+static const msock_status_peer *only_peer(void *ctx, size_t i) {
+  (void)i;
+  return ctx;
+}
+
 static void be_status(void *ctx, msock_localapi_req req, bool with_peers) {
   static const msock_ip self_ips[2] = {{4, {100, 64, 0, 1}}, {6, {0xfd, 0x7a, [15] = 1}}};
   static const msock_ip peer_ips[1] = {{4, {100, 64, 0, 2}}};
@@ -53,23 +58,24 @@ static void be_status(void *ctx, msock_localapi_req req, bool with_peers) {
                                   .tailscale_ips = self_ips,
                                   .n_tailscale_ips = 2,
                                   .online = true};
-  const msock_status_peer peer = {.host_name = "box",
-                                  .dns_name = "box.tail.example.",
-                                  .os = "linux",
-                                  .user_id = 5,
-                                  .tailscale_ips = peer_ips,
-                                  .n_tailscale_ips = 1,
-                                  .relay = "fra",
-                                  .tx_bytes = 10,
-                                  .rx_bytes = 20,
-                                  .online = true,
-                                  .active = true};
+  msock_status_peer peer = {.host_name = "box",
+                            .dns_name = "box.tail.example.",
+                            .os = "linux",
+                            .user_id = 5,
+                            .tailscale_ips = peer_ips,
+                            .n_tailscale_ips = 1,
+                            .relay = "fra",
+                            .tx_bytes = 10,
+                            .rx_bytes = 20,
+                            .online = true,
+                            .active = true};
   const msock_status s = {.version = "9.9.9",
                           .backend_state = sh->state,
                           .auth_url = sh->auth_url,
                           .last_error = sh->error,
                           .self = &self,
-                          .peers = &peer,
+                          .peer_at = only_peer,
+                          .peer_ctx = &peer,
                           .n_peers = 1,
                           .users = &user,
                           .n_users = 1,

@@ -74,6 +74,11 @@ typedef struct sample {
   msock_status status;
 } sample;
 
+static const msock_status_peer *only_peer(void *ctx, size_t i) {
+  ck_assert_uint_eq(i, 0);
+  return ctx;
+}
+
 static void fill(sample *s) {
   memset(s, 0, sizeof *s);
   s->ip = msock_ip_v4(100, 64, 0, 2);
@@ -118,7 +123,8 @@ static void fill(sample *s) {
       .tailscale_ips = &s->ip,
       .n_tailscale_ips = 1,
       .self = &s->self,
-      .peers = &s->peer,
+      .peer_at = only_peer,
+      .peer_ctx = &s->peer,
       .n_peers = 1,
       .health = s->health,
       .n_health = 1,
