@@ -266,74 +266,68 @@ static const char *advice(const msock_why *w, msock_why_situation is) {
   return "send something: the search starts with the first packet";
 }
 
+/* Events about an address: what stands before it and behind it. */
+static const struct {
+  const char *before, *after;
+} of_address[] = {
+    [MSOCK_WHY_PING_IN] = {"its ping came from ", ""},
+    [MSOCK_WHY_CONFIRMED] = {"confirmed ", ", "},
+    [MSOCK_WHY_SWITCHED] = {"changed to ", ", "},
+    [MSOCK_WHY_SILENT] = {"left ", ": heartbeats without an answer: "},
+    [MSOCK_WHY_LAPSED] = {"left ", ": no pong for 6.5 s"},
+    [MSOCK_WHY_WITHDRAWN] = {"left ", ": withdrawn"},
+    [MSOCK_WHY_UNREACHABLE] = {"left ", ": no route"},
+    [MSOCK_WHY_DATA_STALLED] = {"left ", " for a while: WireGuard does not pass there"},
+    [MSOCK_WHY_LOSSY] = {"left ", " for a while: loss in permille: "},
+    [MSOCK_WHY_RETURNED] = {"", " may be used again"},
+    [MSOCK_WHY_REBOUND] = {"left ", ": our network or socket changed"},
+    [MSOCK_WHY_KEY_CHANGED] = {"left ", ": a disco key changed"},
+    [MSOCK_WHY_FLAP_GUARD] = {"", " keeps being lost; pongs in a row that it needs: "},
+};
+
+static void add_address_event(text *t, const msock_why_event *ev, bool hide) {
+  char addr[MSOCK_ADDR_TEXT_MAX], rtt[24];
+
+  add(t, "%s%s%s", of_address[ev->kind].before, place(&ev->addr, hide, addr),
+      of_address[ev->kind].after);
+  if (ev->kind == MSOCK_WHY_CONFIRMED || ev->kind == MSOCK_WHY_SWITCHED) {
+    add(t, "%s", millis(ev->value, rtt));
+  } else if (ev->kind == MSOCK_WHY_SILENT || ev->kind == MSOCK_WHY_LOSSY ||
+             ev->kind == MSOCK_WHY_FLAP_GUARD) {
+    add(t, "%" PRIu32, ev->value);
+  }
+}
+
 static void add_event(text *t, const msock_why *w, const msock_why_event *ev, bool hide) {
-  char addr[MSOCK_ADDR_TEXT_MAX], age[24], rtt[24];
-  const char *at = place(&ev->addr, hide, addr);
+  char age[24];
 
   add(t, "  %s ago: ", span(w->now_us - ev->at_us, age));
   switch ((msock_why_kind)ev->kind) {
   case MSOCK_WHY_PEER_NEW:
-    add(t, "new in the netmap, %" PRIu32 " usable addresses\n", ev->value);
+    add(t, "new in the netmap, %" PRIu32 " usable addresses", ev->value);
     break;
   case MSOCK_WHY_BURST:
-    add(t, "pinged %" PRIu32 " addresses\n", ev->value);
-    break;
-  case MSOCK_WHY_PING_IN:
-    add(t, "its ping came from %s\n", at);
+    add(t, "pinged %" PRIu32 " addresses", ev->value);
     break;
   case MSOCK_WHY_CMM_IN:
-    add(t, "it called, with %" PRIu32 " usable addresses\n", ev->value);
+    add(t, "it called, with %" PRIu32 " usable addresses", ev->value);
     break;
   case MSOCK_WHY_CMM_OUT:
-    add(t, "called it by the relay, with %" PRIu32 " addresses\n", ev->value);
+    add(t, "called it by the relay, with %" PRIu32 " addresses", ev->value);
     break;
   case MSOCK_WHY_CMM_HELD:
-    add(t, "did not call: no address of ours is known from outside\n");
+    add(t, "did not call: no address of ours is known from outside");
     break;
   case MSOCK_WHY_CMM_NO_REGION:
-    add(t, "did not call: no relay is known for it\n");
-    break;
-  case MSOCK_WHY_CONFIRMED:
-    add(t, "confirmed %s, %s\n", at, millis(ev->value, rtt));
-    break;
-  case MSOCK_WHY_SWITCHED:
-    add(t, "changed to %s, %s\n", at, millis(ev->value, rtt));
-    break;
-  case MSOCK_WHY_SILENT:
-    add(t, "left %s: %" PRIu32 " heartbeats unanswered\n", at, ev->value);
-    break;
-  case MSOCK_WHY_LAPSED:
-    add(t, "left %s: no pong for 6.5 s\n", at);
-    break;
-  case MSOCK_WHY_WITHDRAWN:
-    add(t, "left %s: withdrawn\n", at);
-    break;
-  case MSOCK_WHY_UNREACHABLE:
-    add(t, "left %s: no route\n", at);
-    break;
-  case MSOCK_WHY_DATA_STALLED:
-    add(t, "left %s for a while: WireGuard does not pass there\n", at);
-    break;
-  case MSOCK_WHY_LOSSY:
-    add(t, "left %s for a while: %" PRIu32 ".%" PRIu32 " %% loss\n", at, ev->value / 10,
-        ev->value % 10);
-    break;
-  case MSOCK_WHY_RETURNED:
-    add(t, "%s may be used again\n", at);
-    break;
-  case MSOCK_WHY_REBOUND:
-    add(t, "left %s: our network or socket changed\n", at);
-    break;
-  case MSOCK_WHY_KEY_CHANGED:
-    add(t, "left %s: a disco key changed\n", at);
-    break;
-  case MSOCK_WHY_FLAP_GUARD:
-    add(t, "%s keeps being lost: it needs %" PRIu32 " pongs in a row\n", at, ev->value);
+    add(t, "did not call: no relay is known for it");
     break;
   case MSOCK_WHY_NONE:
-    add(t, "\n");
+    break;
+  default:
+    add_address_event(t, ev, hide);
     break;
   }
+  add(t, "\n");
 }
 
 size_t msock_why_explain(const msock_why *w, const char *peer, const char *relay, bool hide,
