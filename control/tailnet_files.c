@@ -144,7 +144,9 @@ char *msock_tailnet_filters_text(const char *json, size_t len,
   json_tokener_set_flags(tok, JSON_TOKENER_VALIDATE_UTF8);
   o = json_tokener_parse_ex(tok, json, (int)len);
   if (o == NULL) {
-    refuse(why, "not JSON: %s at byte %zu", json_tokener_error_desc(json_tokener_get_error(tok)),
+    const enum json_tokener_error e = json_tokener_get_error(tok);
+    refuse(why, "not JSON: %s at byte %zu",
+           e == json_tokener_continue ? "it ends too early" : json_tokener_error_desc(e),
            json_tokener_get_parse_end(tok));
   }
   json_tokener_free(tok);
@@ -156,6 +158,10 @@ char *msock_tailnet_filters_text(const char *json, size_t len,
   bool ok = json_object_is_type(o, json_type_object);
   if (o != NULL && !ok) {
     refuse(why, "neither an object of named filters nor a list of rules");
+  }
+  if (ok && json_object_object_length(o) == 0) { /* nodes would take it for "no change" */
+    ok = false;
+    refuse(why, "it names no filter; to deny all: {\"base\":[]}");
   }
   if (ok) {
     json_object_object_foreach(o, name, rules) {
