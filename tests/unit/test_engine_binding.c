@@ -18,6 +18,7 @@ typedef struct bench {
   msock_env env;
   msock_engine *e;
   msock_disco_key engine_key;
+  msock_node_key engine_node;
   uint64_t now;
   uint32_t udp, derp, publications;
   msock_engine_output last;
@@ -53,6 +54,7 @@ static bench *bench_new(const msock_engine_config *cfg) {
   b->now = 5 * MSOCK_SEC;
   b->e = msock_engine_new(&mine, &b->env, &secret, b->now);
   b->engine_key = msock_engine_disco_key(b->e);
+  b->engine_node = mine.self;
   msock_engine_set_home(b->e, 1);
   msock_engine_on_socket(b->e, b->now, RIG_PORT);
   drain(b);
@@ -253,6 +255,24 @@ START_TEST(own_and_worthless_keys_are_refused) {
   ck_assert_uint_eq(counters(b).opened, 0);
   drain(b);
   ck_assert_uint_eq(b->udp + b->derp, 0);
+  bench_free(b);
+}
+END_TEST
+
+/* The engine's part of DISCO-10; unique nonces are test_disco_envelope's.
+ * closes: DISCO-10 */
+START_TEST(our_pings_carry_our_node_key_in_124_bytes) {
+  bench *b = bench_new(&plain);
+  const rogue r = rogue_new(b, "198.51.100.5:1000");
+  uint8_t msg[MSOCK_ENGINE_PACKET_MAX];
+  msock_disco_ping ping;
+  admit(b, &r);
+  ping_udp(b, &r, &r.node, 0);
+  ck_assert_uint_eq(b->last_len, RIG_PING_LEN);
+  const size_t n = opened(b, &r, msg);
+  ck_assert_int_eq(msock_disco_decode_ping(msg, n, &ping), MSOCK_OK);
+  ck_assert(ping.has_node_key && msock_node_key_equal(&ping.node_key, &b->engine_node));
+  ck_assert_uint_eq(ping.padding, 0);
   bench_free(b);
 }
 END_TEST
@@ -582,6 +602,7 @@ int main(void) {
   tcase_add_test(tc, before_the_first_netmap_one_warning);
   tcase_add_test(tc, padded_pings_are_answered_by_a_small_pong_with_the_source_as_seen);
   tcase_add_test(tc, own_and_worthless_keys_are_refused);
+  tcase_add_test(tc, our_pings_carry_our_node_key_in_124_bytes);
   tcase_add_test(tc, nodes_that_share_a_disco_key_have_paths_of_their_own);
   tcase_add_test(tc, pongs);
   tcase_add_test(tc, a_withdrawn_best_is_left_at_once_and_learned_ones_stay);
