@@ -84,10 +84,7 @@ void msock_control_free(msock_control *c) {
   msock_netmap_free(c->netmap);
   msock_hostinfo_clear(&c->hostinfo);
   client_queue_free(c);
-  if (c->auth_key) {
-    msock_wipe(c->auth_key, strlen(c->auth_key));
-  }
-  client_set_text(&c->auth_key, NULL);
+  client_set_auth_key(c, NULL);
   client_set_text(&c->auth_url, NULL);
   client_set_text(&c->browse_url, NULL);
   msock_wipe(c, sizeof *c);
@@ -149,7 +146,7 @@ static void key_known(msock_control *c, uint64_t now_us, const msock_machine_key
 
   if (had && !same && c->pin) {
     c->key_stopped = true;
-    client_error(c, MSOCK_CONTROL_E_KEY_CHANGED, "the server's key is not the pinned one");
+    client_error(c, MSOCK_CONTROL_E_KEY_CHANGED, "the server's key is not the known one");
     client_disconnect(c, now_us, 0);
     return;
   }
@@ -520,7 +517,15 @@ void msock_control_set_want_running(msock_control *c, uint64_t now_us, bool want
   client_drive(c, now_us);
 }
 
-static void set_auth_key(msock_control *c, char *owned) {
+void msock_control_hurry(msock_control *c, uint64_t now_us) {
+  c->key_stopped = false;
+  c->dial_due_us = sooner(c->dial_due_us, now_us);
+  c->register_due_us = sooner(c->register_due_us, now_us);
+  c->map_due_us = sooner(c->map_due_us, now_us);
+  client_drive(c, now_us);
+}
+
+void client_set_auth_key(msock_control *c, char *owned) {
   if (c->auth_key) {
     msock_wipe(c->auth_key, strlen(c->auth_key));
     free(c->auth_key);
@@ -533,7 +538,7 @@ msock_err msock_control_login(msock_control *c, uint64_t now_us, const char *aut
   if (auth_key && copy == NULL) {
     return MSOCK_ERR_NOMEM;
   }
-  set_auth_key(c, copy);
+  client_set_auth_key(c, copy);
   if (c->stored || c->registered || node_is_zero(&c->node)) {
     client_new_key(c); /* else a trying key is there already, and stays */
   }
@@ -557,7 +562,7 @@ msock_err msock_control_login(msock_control *c, uint64_t now_us, const char *aut
 }
 
 void msock_control_logout(msock_control *c, uint64_t now_us) {
-  set_auth_key(c, NULL); /* it must not log in again by itself */
+  client_set_auth_key(c, NULL); /* it must not log in again by itself */
   if (c->auth == AUTH_LOGOUT) {
     return;
   }
@@ -566,14 +571,19 @@ void msock_control_logout(msock_control *c, uint64_t now_us) {
     c->register_stream = 0;
     c->register_guard_us = MSOCK_NEVER;
   }
-  if (!c->registered && !c->stored) {
-    client_finish_logout(c, now_us); /* the server does not know this key */
+  if ((!c->registered && !c->stored) || c->key_stopped) {
+    client_finish_logout(c, now_us); /* the server does not know this key, or is not the one */
   } else {
     c->auth = AUTH_LOGOUT;
     c->dial_due_us = c->register_due_us = now_us;
     c->logout_due_us = now_us + CLIENT_LOGOUT_US;
   }
   client_drive(c, now_us);
+}
+
+void msock_control_forget_server_key(msock_control *c) {
+  c->server_key = (msock_machine_key){{0}};
+  c->key_stopped = c->verify_key = c->key_retried = false;
 }
 
 /* --- what is now --- */

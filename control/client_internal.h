@@ -156,6 +156,7 @@ void client_queue_free(msock_control *c);
 /* client.c */
 /* Drops the connection; tries again after delay_us. */
 void client_disconnect(msock_control *c, uint64_t now_us, uint64_t delay_us);
+void client_set_auth_key(msock_control *c, char *owned); /* wipes the one before */
 /* One more failure: the delay by the shared back-off. */
 uint64_t client_backoff(msock_control *c, uint64_t now_us, uint64_t floor_us);
 uint64_t client_wall(const msock_control *c, uint64_t now_us);

@@ -19,7 +19,8 @@ static const struct {
      "something else than a control server answers: check the login server's URL"},
     {MSOCK_CONTROL_E_KEY_LEGACY, "key-legacy", "the control server is too old: update it"},
     {MSOCK_CONTROL_E_KEY_CHANGED, "key-changed",
-     "the server's key is not the pinned one: if its operator changed it, remove the pin"},
+     "somebody may be in between; if the server's operator did change it, log out and log in again "
+     "(a server_key in the configuration is changed there)"},
     {MSOCK_CONTROL_E_CONNECT, "connect", ""},
     {MSOCK_CONTROL_E_UPGRADE, "upgrade",
      "let the reverse proxy pass Upgrade and Connection unmodified on POST /ts2021"},

@@ -201,6 +201,18 @@ static void on_unsupported(msock_control *c, uint64_t now_us, const char *text) 
   c->register_due_us = c->map_due_us = now_us + CLIENT_HOUR_US;
 }
 
+/* The auth key of the last login, tried by itself after an expiry or a deletion, is spent: without
+ * it the server gives an AuthURL, which is the way back for a person. */
+static bool gives_up_key(msock_control *c, uint64_t now_us) {
+  if (!c->sent_auth_key || (!c->relogin && !c->not_found)) {
+    return false;
+  }
+  client_set_auth_key(c, NULL);
+  c->use_auth_key = false;
+  c->register_due_us = now_us;
+  return true;
+}
+
 static void on_register_failed(msock_control *c, uint64_t now_us, const msock_register_answer *a) {
   if (a->error == MSOCK_CONTROL_E_VERSION) {
     on_unsupported(c, now_us, a->text);
@@ -208,6 +220,9 @@ static void on_register_failed(msock_control *c, uint64_t now_us, const msock_re
   }
   client_error(c, a->error, a->text);
   if (msock_register_is_final(a->error)) {
+    if (gives_up_key(c, now_us)) {
+      return;
+    }
     block_auth(c);
     return;
   }

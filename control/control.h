@@ -159,11 +159,18 @@ msock_err msock_control_set_hostinfo(msock_control *c, uint64_t now_us, const ms
 void msock_control_set_disco_key(msock_control *c, uint64_t now_us, const msock_disco_key *k);
 /* False: close the connection and stay away (the netmap is kept). */
 void msock_control_set_want_running(msock_control *c, uint64_t now_us, bool want);
+/* A person wants the connection now: what waits for its time starts, and a server whose key was
+ * refused is looked at again. */
+void msock_control_hurry(msock_control *c, uint64_t now_us);
 /* (Re-)login with a new node key. auth_key NULL = interactive: an AUTH_URL event comes. After
  * logout, or to get out of NEEDS_LOGIN, or by force. */
 msock_err msock_control_login(msock_control *c, uint64_t now_us, const char *auth_key);
-/* Tells the server (3.5), waits 10 s at most, then forgets the node keys: LOGGED_OUT. */
+/* Tells the server (3.5), waits 10 s at most, then forgets the node keys: LOGGED_OUT. At once when
+ * the server's key is refused. */
 void msock_control_logout(msock_control *c, uint64_t now_us);
+/* The next connection asks /key and takes what it says, as the first one did: for the time after a
+ * logout, which is how a person accepts a new key of the server. */
+void msock_control_forget_server_key(msock_control *c);
 
 /* --- events --- */
 typedef enum msock_control_state {

@@ -119,6 +119,11 @@ static void on_registered(msock_node *n, uint64_t now_us, const msock_control_ev
 
 static void on_logged_out(msock_node *n, uint64_t now_us) {
   msock_state_forget_login(&n->state);
+  if (msock_settings_values(n->opt->settings)->server_key[0] == '\0') {
+    /* The next login decides anew whom to trust: the way to accept a new key of the server. */
+    n->state.server_key = (msock_machine_key){{0}};
+    msock_control_forget_server_key(machine_of(n));
+  }
   n->state.prefs.want_running = false;
   n->state.prefs.logged_out = true;
   save(n);
@@ -171,6 +176,11 @@ static void on_control_event(void *ctx, uint64_t now_us, const msock_control_eve
     on_logged_out(n, now_us);
     break;
   case MSOCK_CONTROL_EV_NETMAP:
+    if (msock_control_get_state(machine_of(n)) == MSOCK_CONTROL_RUNNING &&
+        msock_control_connected(machine_of(n))) { /* it is there again: what went wrong is past */
+      n->last_error[0] = '\0';
+      n->last_error_code = MSOCK_CONTROL_E_NONE;
+    }
     msock_node_apply_netmap(n, now_us);
     break;
   case MSOCK_CONTROL_EV_BROWSE_URL:
@@ -350,6 +360,7 @@ msock_err msock_node_login(msock_node *n, uint64_t now_us, const char *auth_key,
   const bool waits = s == MSOCK_CONTROL_NEEDS_LOGIN || s == MSOCK_CONTROL_EXPIRED ||
                      !msock_state_has_node_key(&n->state);
   go_up(n, now_us);
+  msock_control_hurry(machine_of(n), now_us);
   if (force || (waits && (has_key || *msock_control_auth_url(machine_of(n)) == '\0'))) {
     const msock_err e = msock_control_login(machine_of(n), now_us, has_key ? auth_key : NULL);
     if (e != MSOCK_OK) {

@@ -154,6 +154,7 @@ static msock_exit print_status(json_object *status, const status_flags *f) {
   }
   const msock_exit code = msock_cli_judge(status, stdout);
   if (code != MSOCK_EXIT_OK) {
+    print_health(status);
     return code;
   }
   if (f->header) {

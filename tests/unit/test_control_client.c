@@ -255,6 +255,18 @@ START_TEST(pinned_key_change_is_refused) {
   rig_until(&r, r.now + 7200 * MSOCK_SEC);
   ck_assert_uint_eq(r.dials, 1);
   ck_assert_uint_eq(r.fetches, 1);
+  msock_control_hurry(r.c, r.now); /* asked again: refused again */
+  rig_pump(&r);
+  ck_assert_uint_eq(r.dials, 2);
+  ck_assert_uint_eq(rig_count_error(&r, MSOCK_CONTROL_E_KEY_CHANGED), 2);
+  msock_control_logout(r.c, r.now); /* a person accepts the new one: by logging out and in again */
+  rig_pump(&r);
+  ck_assert_uint_eq(rig_count(&r, MSOCK_CONTROL_EV_LOGGED_OUT), 1);
+  msock_control_forget_server_key(r.c);
+  msock_control_login(r.c, r.now, "k");
+  rig_register_ok(&r);
+  ck_assert_uint_eq(r.fetches, 3);
+  ck_assert_uint_eq(rig_count(&r, MSOCK_CONTROL_EV_SERVER_KEY), 1);
   rig_free(&r);
 
   const rig_options cached = {.wrong_key = true, .auth_key = "k"}; /* a cache only: adopted once */
@@ -675,8 +687,16 @@ START_TEST(expired_self_logs_in_again_while_the_stream_runs) {
     ck_assert_uint_eq(rig_count_error(&r, MSOCK_CONTROL_E_AUTHKEY_USED), 1);
     ck_assert_int_eq(msock_control_get_state(r.c), MSOCK_CONTROL_EXPIRED);
     ck_assert(msock_control_connected(r.c));
+    reg = rig_request(&r, "/machine/register"); /* the spent key is dropped: a person can help */
+    ck_assert_ptr_null(strstr(reg->body, "AuthKey"));
+    static const char url[] = "{\"AuthURL\":\"https://ctl.example/register/x\"}";
+    peer_answer(r.p, reg, 200, NULL, url, sizeof url - 1, true);
+    rig_pump(&r);
+    ck_assert_str_eq(msock_control_auth_url(r.c), "https://ctl.example/register/x");
+    ck_assert_int_eq(msock_control_get_state(r.c), MSOCK_CONTROL_EXPIRED);
     rig_self(&r, json, sizeof json, "", "");
     rig_map(&r, map, json);
+    ck_assert_str_eq(msock_control_auth_url(r.c), "");
     ck_assert_mem_eq(before.b, msock_control_node_private(r.c)->b, 32);
   }
   ck_assert_int_eq(msock_control_get_state(r.c), MSOCK_CONTROL_RUNNING);
