@@ -22,7 +22,7 @@
 #define MSOCK_TLS_WHY_MAX 480u
 #define MSOCK_TLS_PIN_PREFIX "sha256-raw:"
 
-/* Trusted roots, parsed once at the first connection that needs them, shared by all. */
+/* Trusted roots, shared by all connections: where they are. What a handshake needs is read then. */
 typedef struct msock_tls_roots msock_tls_roots;
 /* ca_file: extra roots (PEM), NULL = none; a file that cannot be read fails the first connection
  * with a text that names it. The system's store comes from SSL_CERT_FILE, else the usual places. */

@@ -21,76 +21,8 @@
 #include "io/tls_common.h"
 #include "io/tls_mbedtls_internal.h"
 
-struct msock_tls_roots {
-  mbedtls_x509_crt chain;
-  bool loaded;
-  char system_path[512];
-  char ca_file[512]; /* "" = none */
-};
-
 const char *msock_tls_backend(void) {
   return MBEDTLS_VERSION_STRING_FULL;
-}
-
-/* Roots */
-
-msock_tls_roots *msock_tls_roots_new(const char *ca_file) {
-  msock_tls_roots *r = calloc(1, sizeof *r);
-  if (r == NULL) {
-    return NULL;
-  }
-  mbedtls_x509_crt_init(&r->chain);
-  msock_tls_system_roots_path(r->system_path, sizeof r->system_path);
-  snprintf(r->ca_file, sizeof r->ca_file, "%s", ca_file != NULL ? ca_file : "");
-  return r;
-}
-
-void msock_tls_roots_free(msock_tls_roots *r) {
-  if (r != NULL) {
-    mbedtls_x509_crt_free(&r->chain);
-    free(r);
-  }
-}
-
-const char *msock_tls_roots_system_path(const msock_tls_roots *r) {
-  return r->system_path;
-}
-
-const char *msock_tls_roots_ca_file(const msock_tls_roots *r) {
-  return r->ca_file[0] != '\0' ? r->ca_file : NULL;
-}
-
-/* A positive result counts entries the library cannot read (odd algorithms): the rest is used. */
-static bool load_file(msock_tls_roots *r, const char *path, char *why, size_t cap) {
-  char text[100];
-  const int rc = mbedtls_x509_crt_parse_file(&r->chain, path);
-  if (rc >= 0 && r->chain.version != 0) {
-    return true;
-  }
-  mbedtls_strerror(rc, text, sizeof text);
-  snprintf(why, cap, "cannot read certificates from %.120s: %s; check the path and that it is PEM",
-           path, rc >= 0 ? "no usable certificate" : text);
-  return false;
-}
-
-static bool load_roots(msock_tls_roots *r, char *why, size_t cap) {
-  if (r->loaded) {
-    return true;
-  }
-  if (r->system_path[0] == '\0' && r->ca_file[0] == '\0') {
-    snprintf(why, cap,
-             "no trusted CA certificates found; install ca-certificates, or set "
-             "SSL_CERT_FILE or ca_file");
-    return false;
-  }
-  if ((r->system_path[0] != '\0' && !load_file(r, r->system_path, why, cap)) ||
-      (r->ca_file[0] != '\0' && !load_file(r, r->ca_file, why, cap))) {
-    mbedtls_x509_crt_free(&r->chain);
-    mbedtls_x509_crt_init(&r->chain);
-    return false;
-  }
-  r->loaded = true;
-  return true;
 }
 
 /* Socket and random callbacks */
@@ -144,10 +76,10 @@ static const char no_spki_match[] =
     "no certificate of the chain has the pinned key; if the server's key was replaced, update "
     "pin_sha256, else somebody is in between";
 
-/* Chain mode, called for each certificate of the chain found, the root first, the leaf (depth 0)
+/* Called for each certificate of the chain that leads to a root, the root first, the leaf (depth 0)
  * last. The library compares the SNI with dNSName and CN and knows no addresses: that verdict is
  * replaced by ours. */
-static int on_verify(void *ctx, mbedtls_x509_crt *crt, int depth, uint32_t *flags) {
+static int on_chain(void *ctx, mbedtls_x509_crt *crt, int depth, uint32_t *flags) {
   msock_tls *t = ctx;
   msock_x509_cert leaf;
 
@@ -165,6 +97,28 @@ static int on_verify(void *ctx, mbedtls_x509_crt *crt, int depth, uint32_t *flag
     snprintf(t->why, sizeof t->why, "%s", no_spki_match);
     *flags |= MBEDTLS_X509_BADCERT_OTHER;
   }
+  return 0;
+}
+
+/* Chain mode, called by the handshake for each certificate that the peer sent, the leaf last. The
+ * library has no roots and its verdicts are void: the chain is judged here, once, against the few
+ * roots that it asks for. */
+static int on_verify(void *ctx, mbedtls_x509_crt *crt, int depth, uint32_t *flags) {
+  msock_tls *t = ctx;
+  mbedtls_x509_crt roots;
+
+  *flags = 0;
+  if (depth != 0) {
+    return 0;
+  }
+  mbedtls_x509_crt_init(&roots);
+  if (!msock_tls_roots_find(t->roots, crt, &roots, t->why, sizeof t->why)) {
+    *flags = MBEDTLS_X509_BADCERT_OTHER;
+  } else if (mbedtls_x509_crt_verify(crt, &roots, NULL, NULL, flags, on_chain, t) != 0 &&
+             *flags == 0) {
+    *flags = MBEDTLS_X509_BADCERT_NOT_TRUSTED;
+  }
+  mbedtls_x509_crt_free(&roots);
   return 0;
 }
 
@@ -283,11 +237,12 @@ static msock_err set_trust(msock_tls *t, const msock_tls_config *config) {
     mbedtls_ssl_conf_authmode(&t->conf, MBEDTLS_SSL_VERIFY_NONE);
     return MSOCK_OK;
   }
-  if (config->roots == NULL || !load_roots(config->roots, t->why, sizeof t->why)) {
+  if (config->roots == NULL || !msock_tls_roots_check(config->roots, t->why, sizeof t->why)) {
     return MSOCK_ERR_IO;
   }
+  t->roots = config->roots;
   mbedtls_ssl_conf_authmode(&t->conf, MBEDTLS_SSL_VERIFY_REQUIRED);
-  mbedtls_ssl_conf_ca_chain(&t->conf, &config->roots->chain, NULL);
+  mbedtls_ssl_conf_ca_chain(&t->conf, &t->no_roots, NULL); /* REQUIRED wants one: it is empty */
   mbedtls_ssl_conf_verify(&t->conf, on_verify, t);
   return MSOCK_OK;
 }
@@ -324,6 +279,7 @@ msock_tls *msock_tls_mbedtls_new(int fd) {
   if (t != NULL) {
     mbedtls_ssl_init(&t->ssl);
     mbedtls_ssl_config_init(&t->conf);
+    mbedtls_x509_crt_init(&t->no_roots);
     t->fd = fd;
   }
   return t;

@@ -358,6 +358,79 @@ START_TEST(a_ca_file_that_cannot_be_read_is_named) {
 }
 END_TEST
 
+/* Appends a file, or text, to the store. */
+static void add_to_store(const char *path, const char *text) {
+  char buf[4096] = "";
+  FILE *store = fopen(ca_path, "a");
+  ck_assert_ptr_nonnull(store);
+  if (path != NULL) {
+    FILE *f = fopen(path, "r");
+    ck_assert_ptr_nonnull(f);
+    buf[fread(buf, 1, sizeof buf - 1, f)] = '\0';
+    fclose(f);
+  }
+  fputs(path != NULL ? buf : text, store);
+  fclose(store);
+}
+
+static void add_cert_to_store(const tls_test_cert *c) {
+  char path[] = "/tmp/tsnode-test-XXXXXX";
+  close(mkstemp(path));
+  tls_test_write_pem(c, path);
+  add_to_store(path, NULL);
+  unlink(path);
+}
+
+/* The right root is the last of a store that also holds comments, damage, a block that is far too
+ * long, and a root of the same name with another key. */
+START_TEST(the_right_root_is_found_in_any_store) {
+  tls_test_make(&other_ca, &ca_spec, NULL, NULL); /* same name */
+  make_leaf(&named);
+  ck_assert_int_eq(truncate(ca_path, 0), 0);
+  add_to_store(NULL, "# a comment\n-----BEGIN CERTIFICATE-----\nnot base64 *\n"
+                     "-----END CERTIFICATE-----\n-----BEGIN CERTIFICATE-----\n");
+  for (int i = 0; i < 400; i++) {
+    add_to_store(NULL, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n");
+  }
+  add_to_store(NULL, "-----END CERTIFICATE-----\n");
+  add_cert_to_store(&other_ca);
+  add_cert_to_store(&ca);
+  const msock_tls_config config = {.host = "derp.example.com", .roots = roots};
+  ck_assert_msg(shake_leaf(&config) == MSOCK_OK, "%s", why);
+}
+END_TEST
+
+START_TEST(a_root_of_the_same_name_with_another_key_is_no_root) {
+  tls_test_make(&other_ca, &ca_spec, NULL, NULL);
+  make_leaf(&named);
+  ck_assert_int_eq(truncate(ca_path, 0), 0);
+  add_cert_to_store(&other_ca);
+  const msock_tls_config config = {.host = "derp.example.com", .roots = roots};
+  ck_assert_int_eq(shake_leaf(&config), MSOCK_ERR_AUTH);
+  ck_assert_ptr_nonnull(strstr(why, "not signed by a known authority"));
+}
+END_TEST
+
+START_TEST(a_leaf_that_signed_itself_is_trusted_from_the_store) {
+  tls_test_make(&leaf, &named, NULL, NULL);
+  add_cert_to_store(&leaf);
+  const msock_tls_config config = {.host = "derp.example.com", .roots = roots};
+  ck_assert_msg(shake_leaf(&config) == MSOCK_OK, "%s", why);
+}
+END_TEST
+
+START_TEST(a_store_that_went_away_is_named) {
+  const msock_tls_config config = {.host = "derp.example.com", .roots = roots};
+  msock_tls *t = NULL;
+  make_leaf(&named);
+  ck_assert_int_eq(msock_tls_new(&config, pair[0], &t), MSOCK_OK); /* it was there */
+  msock_tls_free(t);
+  unlink(ca_path);
+  ck_assert_int_eq(shake_leaf(&config), MSOCK_ERR_AUTH);
+  ck_assert_ptr_nonnull(strstr(why, ca_path));
+}
+END_TEST
+
 static void spki_digest(const tls_test_cert *c, uint8_t out[static 32]) {
   uint8_t der[256];
   const int n = mbedtls_pk_write_pubkey_der((mbedtls_pk_context *)&c->key, der, sizeof der);
@@ -490,6 +563,10 @@ int main(void) {
   tcase_add_test(tc, an_unknown_authority_is_refused);
   tcase_add_test(tc, an_extra_ca_file_is_honoured);
   tcase_add_test(tc, a_ca_file_that_cannot_be_read_is_named);
+  tcase_add_test(tc, the_right_root_is_found_in_any_store);
+  tcase_add_test(tc, a_root_of_the_same_name_with_another_key_is_no_root);
+  tcase_add_test(tc, a_leaf_that_signed_itself_is_trusted_from_the_store);
+  tcase_add_test(tc, a_store_that_went_away_is_named);
   tcase_add_loop_test(tc, spki_pins, 0, COUNT(spki_cases));
   tcase_add_test(tc, spki_pin_texts);
   tcase_add_test(tc, a_bad_pin_text_is_refused_before_connecting);
