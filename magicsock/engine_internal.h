@@ -123,7 +123,8 @@ void msock_path_wake(msock_engine *e, uint64_t now_us, msock_path_peer *p);
 void msock_path_on_pong(msock_engine *e, uint64_t now_us, msock_path_peer *p, msock_candidate *c,
                         const msock_ping *ping, uint64_t rtt_us);
 void msock_path_on_relay_pong(msock_path_peer *p, const msock_ping *ping);
-/* Heard, authenticated, from a UDP address. */
+/* WireGuard data, authenticated, came from a UDP address. A ping of the peer does not count: it
+ * says nothing about the way there (PATH-33, one-way loss). */
 void msock_path_heard(msock_path_peer *p, const msock_addr *from);
 /* Leaves the direct path, if there is one. */
 void msock_path_leave(msock_engine *e, uint64_t now_us, msock_path_peer *p, msock_why_kind reason,

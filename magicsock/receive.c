@@ -70,7 +70,6 @@ static void on_ping_udp(msock_engine *e, const arrival *a, msock_path_peer *p,
   memcpy(c->heard_txid, ping->txid, sizeof c->heard_txid);
   p->ping_heard_us = now_us;
   msock_sources_prove(&e->sources, &a->from, p->id);
-  msock_path_heard(p, &a->from);
   if (fresh) {
     msock_why_note(p, now_us, MSOCK_WHY_PING_IN, &a->from, 0);
   }

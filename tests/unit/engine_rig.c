@@ -135,7 +135,7 @@ static bool lost(rig *r) {
 static void send_udp(rig *r, uint32_t from, const msock_addr *dst, const uint8_t *p, size_t len,
                      bool data) {
   rig_node *n = &r->node[from];
-  if (n->nat == RIG_BLOCKED || n->udp_cut || msock_ip_is_private(&dst->ip)) {
+  if (n->nat == RIG_BLOCKED || n->udp_cut || n->udp_out_cut || msock_ip_is_private(&dst->ip)) {
     return;
   }
   rig_flight f = {.at_us = r->now_us + r->one_way_us, .from = from, .data = data, .dst = *dst};

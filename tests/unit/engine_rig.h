@@ -47,6 +47,7 @@ typedef struct rig_node {
   uint32_t n_mappings;
   uint16_t next_port;
   bool stun_silent; /* servers do not answer */
+  bool udp_out_cut; /* what it sends does not arrive */
   bool udp_cut;     /* nothing passes any more, either way */
   uint64_t data_got_udp, data_got_derp;
 } rig_node;

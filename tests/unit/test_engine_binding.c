@@ -552,7 +552,7 @@ START_TEST(direct_off_is_silent_for_an_hour) {
 }
 END_TEST
 
-/* closes: DISCO-21 PATH-43 */
+/* closes: PATH-43 */
 START_TEST(rubbish_is_counted_and_forgotten) {
   bench *b = bench_new(&plain);
   const rogue r = rogue_new(b, "198.51.100.5:1000");

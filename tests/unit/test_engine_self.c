@@ -238,7 +238,7 @@ START_TEST(published_on_change_sorted_and_soon) {
 }
 END_TEST
 
-/* closes: PATH-25 */
+/* The cadence of PATH-25; servers and requests are netcheck's. */
 START_TEST(stun_at_start_and_every_30_s) {
   rig *r = relayed_pair(&plain);
   rig_run(r, 100 * MSOCK_SEC);
