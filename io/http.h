@@ -52,6 +52,7 @@ typedef struct msock_http_result { /* valid for the callback */
   const uint8_t *head; /* the answer's head, as base/http1.h parses it */
   size_t head_len;
   uint64_t connect_us; /* TCP connect time */
+  uint64_t answer_us;  /* from the connection being ready, TLS included, to the answer's end */
   uint64_t total_us;
   const char *why; /* on error: words for the user; else "" */
 } msock_http_result;

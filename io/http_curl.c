@@ -237,14 +237,16 @@ static void account(call *c) {
 
 static void report(call *c, CURLcode code) {
   msock_http_result r = {.err = error_of(c, code), .why = ""};
-  curl_off_t connect = 0, total = 0;
+  curl_off_t connect = 0, ready = 0, total = 0;
   long status = 0;
 
   account(c);
   curl_easy_getinfo(c->easy, CURLINFO_CONNECT_TIME_T, &connect);
+  curl_easy_getinfo(c->easy, CURLINFO_PRETRANSFER_TIME_T, &ready);
   curl_easy_getinfo(c->easy, CURLINFO_TOTAL_TIME_T, &total);
   curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &status);
   r.connect_us = (uint64_t)connect;
+  r.answer_us = total > ready && ready > 0 ? (uint64_t)(total - ready) : 0;
   r.total_us = (uint64_t)total;
   if (r.err == MSOCK_OK) {
     r.status = (int)status;

@@ -16,7 +16,7 @@ typedef struct call {
   msock_stream *stream;
   msock_loop *loop;
   msock_loop_timer timer; /* the whole call */
-  uint64_t began_us, connect_us;
+  uint64_t began_us, connect_us, ready_us;
   uint8_t *tx;
   size_t tx_len, tx_at;
   msock_body body;
@@ -52,6 +52,7 @@ static void cancel(void *impl) {
 
 static void finish(call *c, msock_err err, const char *why) {
   const bool ok = err == MSOCK_OK;
+  const uint64_t now_us = msock_loop_now_us();
   msock_http_result r = {.err = err,
                          .status = ok ? c->body.status : 0,
                          .body = ok ? c->got : NULL,
@@ -59,7 +60,8 @@ static void finish(call *c, msock_err err, const char *why) {
                          .head = ok ? c->body.head : NULL,
                          .head_len = ok ? c->body.head_len : 0,
                          .connect_us = c->connect_us,
-                         .total_us = msock_loop_now_us() - c->began_us,
+                         .answer_us = c->ready_us ? now_us - c->ready_us : 0,
+                         .total_us = now_us - c->began_us,
                          .why = why};
   void *token = c->token;
   msock_http_done(token, &r); /* impl is still ours: the result borrows from it */
@@ -89,6 +91,7 @@ static bool take_body(void *ctx, const uint8_t *p, size_t len) {
 static void on_up(void *ctx, const msock_stream_info *info) {
   call *c = ctx;
   c->connect_us = info->tcp_us;
+  c->ready_us = msock_loop_now_us();
 }
 
 static void judge(call *c, msock_err err) {

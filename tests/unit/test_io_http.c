@@ -198,6 +198,8 @@ START_TEST(get_head_and_post) {
   ck_assert_str_eq(body, "hello");
   ck_assert_str_eq(x_header, "response ts_x");
   ck_assert_uint_gt(got.total_us, 0);
+  ck_assert_uint_gt(got.answer_us, 0);
+  ck_assert_uint_le(got.answer_us + got.connect_us, got.total_us);
   ck_assert_int_eq(strncmp(srv.in, "GET /key?v=138 HTTP/1.1\r\n", 25), 0);
   ck_assert_ptr_nonnull(strstr(srv.in, "X-Tailscale-Challenge: ts_x\r\n"));
   ck_assert_ptr_null(strstr(srv.in, "Expect"));
