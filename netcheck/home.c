@@ -7,18 +7,17 @@
 #include "netcheck/home_internal.h"
 
 /* Timers. (R) = the reference's, netcheck.md 2.2 and 2.3; (P) = ours, for a quick join. */
-#define STUN_SILENCE_US (1000u * MSOCK_MS) /* (P) no answer: TCP connects as well */
+#define STUN_SILENCE_US (1000u * MSOCK_MS) /* (P) no answer: HTTPS as well */
 #define STUN_LIMIT_US (3000u * MSOCK_MS)   /* (R) */
-#define ROUND_LIMIT_US (5000u * MSOCK_MS)  /* (R) */
 #define DECIDE_MIN_US (20u * MSOCK_MS)     /* (P) after the first STUN answer, */
 #define DECIDE_MAX_US (100u * MSOCK_MS)    /* (P) twice its latency within these */
-#define DECIDE_TCP_US (50u * MSOCK_MS)     /* (P) after the first TCP connect */
 #define GAP_MIN_US (20u * MSOCK_SEC)       /* (R) between rounds */
 #define GAP_MAX_US (26u * MSOCK_SEC)       /* (R) */
 #define FULL_EVERY_US (300u * MSOCK_SEC)   /* (R) */
 #define HISTORY_US (305u * MSOCK_SEC)      /* (R) */
 #define ENOUGH_REGIONS 3u                  /* (R) measured regions that start the stop timer */
-#define TCP_OPEN_MAX 16u                   /* (P) connects at once; the others wait */
+#define IDLE_US (45u * MSOCK_SEC)          /* (R) without traffic: no rounds */
+#define SWEEP_EVERY_US (30u * MSOCK_SEC)   /* netcheck.md 2.8, from start to start */
 
 /* A score may be any number: latencies times score end here. */
 #define SCALED_MAX_US (3600u * MSOCK_SEC)
@@ -26,20 +25,21 @@
 /* Question ids: epoch, kind, region, node. */
 #define ID_NODE_BITS 4u
 #define ID_REGION_BITS 8u
-#define ID_TCP (1u << (ID_NODE_BITS + ID_REGION_BITS))
-#define ID_EPOCH_SHIFT (ID_NODE_BITS + ID_REGION_BITS + 1u)
+#define ID_KIND_SHIFT (ID_NODE_BITS + ID_REGION_BITS)
+#define ID_EPOCH_SHIFT (ID_KIND_SHIFT + 2u)
 
-static uint32_t question_id(uint32_t epoch, bool tcp, size_t region, size_t node) {
-  return epoch << ID_EPOCH_SHIFT | (tcp ? ID_TCP : 0) | (uint32_t)(region << ID_NODE_BITS) |
-         (uint32_t)node;
+uint32_t home_question_id(const msock_home *h, home_question q, size_t region, size_t node) {
+  const uint32_t epoch = q == QUESTION_NAME ? h->name_epoch : h->round_epoch;
+  return epoch << ID_EPOCH_SHIFT | (uint32_t)q << ID_KIND_SHIFT |
+         (uint32_t)(region << ID_NODE_BITS) | (uint32_t)node;
 }
 
-/* Splits an id; false when it is of another epoch or kind, or out of range. */
-static bool read_id(const msock_home *h, uint32_t id, bool tcp, size_t *region, size_t *node) {
+bool home_question_read(const msock_home *h, uint32_t id, home_question q, size_t *region,
+                        size_t *node) {
   *node = id & ((1u << ID_NODE_BITS) - 1u);
   *region = id >> ID_NODE_BITS & ((1u << ID_REGION_BITS) - 1u);
-  return id == question_id(tcp ? h->tcp_epoch : h->name_epoch, tcp, *region, *node) &&
-         *region < h->map.n_regions && *node < h->map.regions[*region].n_nodes;
+  return id == home_question_id(h, q, *region, *node) && *region < h->map.n_regions &&
+         *node < h->map.regions[*region].n_nodes;
 }
 
 msock_home *msock_home_new(const msock_home_config *config) {
@@ -48,6 +48,7 @@ msock_home *msock_home_new(const msock_home_config *config) {
     h->config = *config;
     h->control_up = true;
     h->last_full_us = h->next_round_us = h->decide_us = h->stop_us = MSOCK_NEVER;
+    h->captive.at_us = MSOCK_NEVER;
     msock_stun_table_init(&h->inflight);
   }
   return h;
@@ -76,10 +77,10 @@ static uint64_t smaller(uint64_t a, uint64_t b) { /* 0 = none */
 }
 
 static uint64_t latency_of(const home_region *r) {
-  return smaller(smaller(r->v4_us, r->v6_us), r->tcp_us);
+  return smaller(smaller(r->v4_us, r->v6_us), r->https_us);
 }
 
-static size_t index_of(const msock_home *h, msock_region_id id) {
+size_t home_region_index(const msock_home *h, msock_region_id id) {
   size_t i = 0;
   while (i < h->map.n_regions && h->map.regions[i].id != id) {
     i++;
@@ -88,8 +89,8 @@ static size_t index_of(const msock_home *h, msock_region_id id) {
 }
 
 /* No home, or one that the map does not have any more. */
-static bool needs_home(const msock_home *h) {
-  return h->home == 0 || index_of(h, h->home) == h->map.n_regions;
+bool home_needs_home(const msock_home *h) {
+  return h->home == 0 || home_region_index(h, h->home) == h->map.n_regions;
 }
 
 /* The choice. */
@@ -118,7 +119,7 @@ static size_t choice_input(const msock_home *h, uint64_t now_us,
     const msock_derp_region *r = &h->map.regions[i];
     const home_region *s = &h->regions[i];
     out[i] = (msock_choice_region){.id = r->id,
-                                   .can_be_home = home_region_eligible(r),
+                                   .can_be_home = home_region_eligible(h, i),
                                    .now_us = scale(latency_of(s), r->score),
                                    .best_us = scale(best_of(s, now_us), r->score),
                                    .heard_us = s->heard_us == MSOCK_NEVER ? MSOCK_NEVER
@@ -150,9 +151,9 @@ static void decide(msock_home *h, uint64_t now_us, bool final) {
   for (size_t i = 0; i < n; i++) {
     const home_region *s = &h->regions[i];
     h->now.regions[i] =
-        (msock_home_latency){h->map.regions[i].id, latency_of(s), s->v4_us, s->v6_us, s->tcp_us};
+        (msock_home_latency){h->map.regions[i].id, latency_of(s), s->v4_us, s->v6_us, s->https_us};
   }
-  if (needs_home(h)) {
+  if (home_needs_home(h)) {
     const msock_region_id blind = final ? msock_choice_blind(in, n) : 0;
     set_home(h, h->now.preferred ? h->now.preferred : blind);
   } else if (h->control_up) {
@@ -176,42 +177,58 @@ static void keep_history(home_region *r, uint64_t now_us) {
   r->history[r->n_history++] = (home_sample){now_us, rtt};
 }
 
+static msock_plan_region plan_input(msock_home *h, size_t region) {
+  msock_plan_region in = {.home = h->map.regions[region].id == h->home,
+                          .last_us = h->regions[region].last_us};
+  if (!h->config.no_stun && !h->map.regions[region].no_measure_no_home) {
+    in.servers = home_nodes_count_stun(h, region, 4);
+    in.v4 = in.servers > 0;
+    in.v6 = h->config.ipv6 && home_nodes_count_stun(h, region, 6) > 0;
+  }
+  return in;
+}
+
 static void make_plan(msock_home *h) {
+  const size_t n = h->map.n_regions;
   msock_plan_region in[MSOCK_DERP_REGIONS_MAX];
   msock_plan_set sets[2 * MSOCK_DERP_REGIONS_MAX];
-  for (size_t i = 0; i < h->map.n_regions; i++) {
-    const bool probe = !h->config.no_stun && !h->map.regions[i].no_measure_no_home;
-    in[i] = (msock_plan_region){.v4 = probe && home_nodes_have_stun(h, i, 4),
-                                .v6 = probe && h->config.ipv6 && home_nodes_have_stun(h, i, 6),
-                                .home = h->map.regions[i].id == h->home,
-                                .last_us = h->regions[i].last_us};
+  for (size_t i = 0; i < n; i++) {
+    in[i] = plan_input(h, i);
   }
-  h->n_sets = h->full ? msock_plan_full(in, h->map.n_regions, sets)
-                      : msock_plan_incremental(in, h->map.n_regions, h->had_v4, h->had_v6, sets);
+  h->n_sets = h->config.sweep ? msock_plan_sweep(in, n, sets)
+              : h->full       ? msock_plan_full(in, n, sets)
+                              : msock_plan_incremental(in, n, h->had_v4, h->had_v6, sets);
   for (size_t i = 0; i < h->n_sets; i++) {
     h->sets[i] = (home_set){.plan = sets[i]};
     home_nodes_want(h, sets[i].region, false, h->full);
   }
 }
 
+/* Who cannot get out because of a portal looks again at all of it. */
+static bool is_full_due(const msock_home *h, uint64_t now_us) {
+  return h->full_wanted || h->last_full_us == MSOCK_NEVER ||
+         now_us - h->last_full_us >= FULL_EVERY_US ||
+         (h->report.captive_portal == MSOCK_TRISTATE_TRUE && !h->report.udp);
+}
+
 static void begin_round(msock_home *h, uint64_t now_us) {
-  h->full =
-      h->full_wanted || h->last_full_us == MSOCK_NEVER || now_us - h->last_full_us >= FULL_EVERY_US;
+  h->full = is_full_due(h, now_us);
   if (h->full) {
     h->last_full_us = now_us;
   }
-  h->full_wanted = h->again = false;
+  h->full_wanted = h->again = h->paused = false;
   h->phase = PHASE_STUN;
   h->round_us = now_us;
   h->next_round_us = h->decide_us = h->stop_us = MSOCK_NEVER;
-  h->tcp_epoch++;
-  h->now = (msock_home_report){0};
+  h->round_epoch++;
+  h->now = (msock_home_report){.full = h->full, .os_has_ipv6 = h->config.os_has_ipv6};
   for (size_t i = 0; i < h->map.n_regions; i++) {
     home_region *r = &h->regions[i];
-    r->v4_us = r->v6_us = r->tcp_us = 0;
-    r->tcp = TCP_IDLE;
+    r->v4_us = r->v6_us = r->https_us = 0;
+    r->https = HTTPS_IDLE;
   }
   make_plan(h);
+  home_captive_plan(h);
   h->stats.rounds++;
 }
 
@@ -219,6 +236,8 @@ static void end_round(msock_home *h) {
   h->phase = PHASE_IDLE;
   h->decide_us = h->stop_us = h->next_round_us = MSOCK_NEVER;
   h->n_sets = 0;
+  h->captive = (home_captive){.at_us = MSOCK_NEVER};
+  h->round_epoch++; /* late answers have no round */
   msock_stun_table_clear(&h->inflight);
 }
 
@@ -233,21 +252,13 @@ static void finish_round(msock_home *h, uint64_t now_us) {
   h->had_v4 = h->now.ipv4;
   h->had_v6 = h->now.ipv6;
   end_round(h);
-  h->next_round_us = now_us;
-  if (!h->again) {
-    h->next_round_us += GAP_MIN_US + msock_env_uniform(&h->config.env, GAP_MAX_US - GAP_MIN_US + 1);
-  }
-}
-
-static void start_tcp(msock_home *h) {
-  h->phase = PHASE_TCP;
-  for (size_t i = 0; i < h->map.n_regions; i++) {
-    const bool eligible = home_region_eligible(&h->map.regions[i]);
-    h->regions[i].tcp = eligible ? TCP_WANTED : TCP_DONE;
-    h->regions[i].tcp_node = 0;
-    if (eligible) {
-      home_nodes_want(h, i, true, false);
-    }
+  if (h->again) {
+    h->next_round_us = now_us;
+  } else if (h->config.sweep) {
+    h->next_round_us = h->round_us + SWEEP_EVERY_US;
+  } else {
+    h->next_round_us =
+        now_us + GAP_MIN_US + msock_env_uniform(&h->config.env, GAP_MAX_US - GAP_MIN_US + 1);
   }
 }
 
@@ -274,42 +285,38 @@ static size_t close_dead_sets(msock_home *h) {
   return open;
 }
 
-/* Moves regions to a node with an address; gives how many are still open. */
-static size_t close_dead_regions(msock_home *h) {
-  size_t open = 0;
-  for (size_t i = 0; i < h->map.n_regions; i++) {
-    home_region *r = &h->regions[i];
-    msock_addr addr;
-    while (r->tcp == TCP_WANTED && r->tcp_node < h->map.regions[i].n_nodes &&
-           home_nodes_relay(h, i, r->tcp_node, &addr) == ADDRESS_NEVER) {
-      r->tcp_node++;
-    }
-    if (r->tcp == TCP_WANTED && r->tcp_node == h->map.regions[i].n_nodes) {
-      r->tcp = TCP_DONE;
-    }
-    open += r->tcp == TCP_WANTED || r->tcp == TCP_ASKED;
+/* The next round, when it is due: a node that is idle waits for its next packet first. */
+static void begin_round_if_due(msock_home *h, uint64_t now_us) {
+  if (!h->running || h->map.n_regions == 0 || h->next_round_us > now_us) {
+    return;
   }
-  return open;
+  if (!h->config.sweep && !h->full_wanted && now_us - h->active_us > IDLE_US) {
+    h->paused = true;
+    h->next_round_us = MSOCK_NEVER;
+    return;
+  }
+  begin_round(h, now_us);
 }
 
-/* Brings the round to where time and answers allow. Called at the end of every input. */
-static void advance(msock_home *h, uint64_t now_us) {
-  if (h->phase == PHASE_IDLE && h->running && h->map.n_regions > 0 && h->next_round_us <= now_us) {
-    begin_round(h, now_us);
+void home_advance(msock_home *h, uint64_t now_us) {
+  if (h->phase == PHASE_IDLE) {
+    begin_round_if_due(h, now_us);
   }
   if (h->phase == PHASE_IDLE) {
     return;
   }
   const size_t open = close_dead_sets(h);
   const uint64_t age_us = now_us - h->round_us;
+  home_captive_start_if_due(h, now_us);
   if (h->phase == PHASE_STUN && !h->now.udp && (open == 0 || age_us >= STUN_SILENCE_US)) {
-    start_tcp(h);
+    home_https_start(h);
   }
   const bool stun_over =
       h->now.udp && (open == 0 || now_us >= h->stop_us || age_us >= STUN_LIMIT_US);
-  const bool tcp_over =
-      h->phase == PHASE_TCP && (close_dead_regions(h) == 0 || age_us >= ROUND_LIMIT_US);
-  if (stun_over || tcp_over) {
+  const bool https_over =
+      h->phase == PHASE_HTTPS &&
+      ((home_https_open(h) == 0 && h->captive.open == 0) || age_us >= HOME_ROUND_LIMIT_US);
+  if (stun_over || https_over) {
     finish_round(h, now_us);
   } else if (h->decide_us <= now_us) {
     decide(h, now_us, false);
@@ -325,7 +332,7 @@ static void restart(msock_home *h, uint64_t now_us) {
   h->full_wanted = true;
   if (h->running) {
     h->next_round_us = now_us;
-    advance(h, now_us);
+    home_advance(h, now_us);
   }
 }
 
@@ -352,13 +359,13 @@ static bool make_states(msock_home *fresh, const msock_home *old) {
   }
   fresh->regions = calloc(map->n_regions + 1, sizeof *fresh->regions);
   fresh->nodes = calloc(n_nodes + 1, sizeof *fresh->nodes);
-  fresh->sets = calloc(2 * map->n_regions + 1, sizeof *fresh->sets);
+  fresh->sets = calloc(2 * map->n_regions + MSOCK_PLAN_SWEEP_MAX, sizeof *fresh->sets);
   if (!fresh->regions || !fresh->nodes || !fresh->sets) {
     return false;
   }
   home_node *at = fresh->nodes;
   for (size_t i = 0; i < map->n_regions; i++) {
-    const size_t was = index_of(old, map->regions[i].id);
+    const size_t was = home_region_index(old, map->regions[i].id);
     fresh->regions[i].heard_us = MSOCK_NEVER;
     if (was < old->map.n_regions) {
       fresh->regions[i] = old->regions[was];
@@ -406,6 +413,7 @@ msock_err msock_home_set_map(msock_home *h, uint64_t now_us, const msock_derp_ma
 void msock_home_start(msock_home *h, uint64_t now_us) {
   if (!h->running) {
     h->running = true;
+    h->active_us = now_us;
     restart(h, now_us);
   }
 }
@@ -414,6 +422,7 @@ void msock_home_stop(msock_home *h) {
   h->running = false;
   end_round(h);
   h->home_changed = h->report_filed = false;
+  h->n_reflexive = 0;
 }
 
 void msock_home_probe(msock_home *h, uint64_t now_us) {
@@ -422,7 +431,26 @@ void msock_home_probe(msock_home *h, uint64_t now_us) {
     h->again = true;
   } else if (h->running) {
     h->next_round_us = now_us;
-    advance(h, now_us);
+    home_advance(h, now_us);
+  }
+}
+
+bool msock_home_want_full(msock_home *h, uint64_t now_us) {
+  if (!h->running || h->map.n_regions == 0) {
+    return false;
+  }
+  if (h->phase == PHASE_IDLE || !h->full) {
+    msock_home_probe(h, now_us);
+  }
+  return true;
+}
+
+void msock_home_on_activity(msock_home *h, uint64_t now_us) {
+  h->active_us = now_us;
+  if (h->paused && h->running) {
+    h->paused = false;
+    h->next_round_us = now_us;
+    home_advance(h, now_us);
   }
 }
 
@@ -433,6 +461,7 @@ void msock_home_link_changed(msock_home *h, uint64_t now_us) {
     h->regions[i].heard_us = MSOCK_NEVER;
   }
   h->name_epoch++;
+  h->n_reflexive = 0;
   h->had_v4 = h->had_v6 = false;
   home_nodes_reset(h);
   restart(h, now_us);
@@ -442,15 +471,30 @@ void msock_home_set_control_up(msock_home *h, bool up) {
   h->control_up = up;
 }
 
+static void count_mapping(msock_home_counter *counters, size_t *n, const msock_addr *mapped) {
+  size_t i = 0;
+  while (i < *n && !msock_addr_equal(&counters[i].addr, mapped)) {
+    i++;
+  }
+  if (i == *n && i < MSOCK_HOME_COUNTERS_MAX) {
+    counters[(*n)++] = (msock_home_counter){.addr = *mapped};
+  }
+  if (i < *n) {
+    counters[i].n++;
+  }
+}
+
 static void note_mapping(msock_home *h, const msock_addr *server, const msock_addr *mapped) {
   msock_home_report *r = &h->now;
   if (mapped->ip.family == 6) {
     r->ipv6 = true;
     r->global_v6 = *mapped;
+    count_mapping(r->v6_counters, &r->n_v6_counters, mapped);
     return;
   }
-  if (!r->ipv4) {
-    r->ipv4 = true;
+  count_mapping(r->v4_counters, &r->n_v4_counters, mapped);
+  r->ipv4 = true;
+  if (r->global_v4.ip.family == 0) {
     r->global_v4 = *mapped;
     h->first_v4_server = *server;
   } else if (!msock_addr_equal(&r->global_v4, mapped)) {
@@ -459,6 +503,14 @@ static void note_mapping(msock_home *h, const msock_addr *server, const msock_ad
              !msock_ip_equal(&h->first_v4_server.ip, &server->ip)) {
     r->mapping_varies = MSOCK_TRISTATE_FALSE;
   }
+}
+
+static void queue_reflexive(msock_home *h, const msock_addr *server, const msock_addr *mapped) {
+  if (h->n_reflexive == MSOCK_HOME_REFLEXIVE_MAX) {
+    h->stats.reflexive_dropped++;
+    return;
+  }
+  h->reflexive[h->n_reflexive++] = (home_reflexive){*server, *mapped};
 }
 
 /* Regions with a latency in this round; worst gets the largest one. */
@@ -489,7 +541,8 @@ static void on_answer(msock_home *h, uint64_t now_us, const msock_stun_transacti
   *slot = smaller(*slot, rtt_us);
   h->now.udp = true;
   note_mapping(h, &t->server, mapped);
-  if (first && needs_home(h)) {
+  queue_reflexive(h, &t->server, mapped);
+  if (first && home_needs_home(h)) {
     h->decide_us = now_us + clamp(2 * rtt_us, DECIDE_MIN_US, DECIDE_MAX_US);
   }
   if (new_region && measured(h, &worst) == ENOUGH_REGIONS) {
@@ -516,7 +569,7 @@ bool msock_home_on_udp(msock_home *h, uint64_t now_us, const msock_addr *from, c
   if (e == MSOCK_OK) {
     msock_stun_table_close(&h->inflight, &txid);
     on_answer(h, now_us, &t, &mapped);
-    advance(h, now_us);
+    home_advance(h, now_us);
   } else {
     h->stats.rx_malformed++;
   }
@@ -526,7 +579,7 @@ bool msock_home_on_udp(msock_home *h, uint64_t now_us, const msock_addr *from, c
 void msock_home_on_resolved(msock_home *h, uint64_t now_us, uint32_t id, const msock_ip *ips,
                             size_t n) {
   size_t region = 0, node = 0;
-  if (!read_id(h, id, false, &region, &node)) {
+  if (!home_question_read(h, id, QUESTION_NAME, &region, &node)) {
     return;
   }
   const msock_derp_node *m = &h->map.regions[region].nodes[node];
@@ -542,31 +595,16 @@ void msock_home_on_resolved(msock_home *h, uint64_t now_us, uint32_t id, const m
       had_v6 = true;
     }
   }
-  advance(h, now_us);
+  home_advance(h, now_us);
 }
 
-void msock_home_on_tcp_result(msock_home *h, uint64_t now_us, uint32_t id, bool ok) {
-  size_t region = 0, node = 0;
-  if (!read_id(h, id, true, &region, &node) || h->regions[region].tcp != TCP_ASKED ||
-      h->regions[region].tcp_node != node) {
-    return;
-  }
-  home_region *r = &h->regions[region];
-  if (ok) {
-    r->tcp_us = now_us > r->tcp_sent_us ? now_us - r->tcp_sent_us : 1;
-    r->tcp = TCP_DONE;
-    if (needs_home(h) && h->decide_us == MSOCK_NEVER) {
-      h->decide_us = now_us + DECIDE_TCP_US;
-    }
-  } else {
-    r->tcp = TCP_WANTED;
-    r->tcp_node++;
-  }
-  advance(h, now_us);
+void msock_home_on_sent(msock_home *h, uint8_t family, bool ok) {
+  h->now.ipv4_can_send = h->now.ipv4_can_send || (ok && family == 4);
+  h->now.ipv6_can_send = h->now.ipv6_can_send || (ok && family == 6);
 }
 
 void msock_home_on_derp_frame(msock_home *h, uint64_t now_us, msock_region_id region) {
-  const size_t i = index_of(h, region);
+  const size_t i = home_region_index(h, region);
   if (i < h->map.n_regions) {
     h->regions[i].heard_us = now_us;
   }
@@ -592,8 +630,9 @@ uint64_t msock_home_next_expiry(const msock_home *h) {
     return h->running && h->map.n_regions > 0 ? h->next_round_us : MSOCK_NEVER;
   }
   uint64_t at = earlier(h->decide_us, h->stop_us);
-  if (h->phase == PHASE_TCP) {
-    at = earlier(at, h->round_us + ROUND_LIMIT_US);
+  at = earlier(at, h->captive.at_us);
+  if (h->phase == PHASE_HTTPS) {
+    at = earlier(at, h->round_us + HOME_ROUND_LIMIT_US);
   } else if (!h->now.udp) {
     at = earlier(at, h->round_us + STUN_SILENCE_US);
   }
@@ -609,7 +648,7 @@ uint64_t msock_home_next_expiry(const msock_home *h) {
 }
 
 void msock_home_on_expiry(msock_home *h, uint64_t now_us) {
-  advance(h, now_us);
+  home_advance(h, now_us);
 }
 
 /* The next probe that is due, sent from now on. */
@@ -640,26 +679,6 @@ static bool next_stun(msock_home *h, uint64_t now_us, msock_home_output *out) {
   return false;
 }
 
-static bool next_tcp(msock_home *h, uint64_t now_us, msock_home_output *out) {
-  size_t open = 0;
-  for (size_t i = 0; i < h->map.n_regions; i++) {
-    open += h->regions[i].tcp == TCP_ASKED;
-  }
-  for (size_t i = 0; i < h->map.n_regions && open < TCP_OPEN_MAX; i++) {
-    home_region *r = &h->regions[i];
-    if (r->tcp == TCP_WANTED && home_nodes_relay(h, i, r->tcp_node, &out->addr) == ADDRESS_KNOWN) {
-      r->tcp = TCP_ASKED;
-      r->tcp_sent_us = now_us;
-      out->kind = MSOCK_HOME_TCP_PROBE;
-      out->id = question_id(h->tcp_epoch, true, i, r->tcp_node);
-      out->region = h->map.regions[i].id;
-      out->node = (uint32_t)r->tcp_node;
-      return true;
-    }
-  }
-  return false;
-}
-
 static bool next_name(msock_home *h, msock_home_output *out) {
   size_t region = 0, node = 0;
   if (!home_nodes_next_name(h, &region, &node)) {
@@ -668,7 +687,7 @@ static bool next_name(msock_home *h, msock_home_output *out) {
   const msock_derp_node *n = &h->map.regions[region].nodes[node];
   h->regions[region].nodes[node].name = NAME_ASKED;
   out->kind = MSOCK_HOME_RESOLVE;
-  out->id = question_id(h->name_epoch, false, region, node);
+  out->id = home_question_id(h, QUESTION_NAME, region, node);
   out->region = h->map.regions[region].id;
   out->node = (uint32_t)node;
   memcpy(out->host, n->host_name, sizeof out->host);
@@ -683,6 +702,13 @@ bool msock_home_next_output(msock_home *h, uint64_t now_us, msock_home_output *o
     out->region = h->home;
     return true;
   }
+  if (h->n_reflexive > 0) { /* before the report that has them */
+    out->kind = MSOCK_HOME_REFLEXIVE;
+    out->addr = h->reflexive[0].server;
+    out->mapped = h->reflexive[0].mapped;
+    memmove(&h->reflexive[0], &h->reflexive[1], --h->n_reflexive * sizeof *h->reflexive);
+    return true;
+  }
   if (h->report_filed) {
     h->report_filed = false;
     out->kind = MSOCK_HOME_REPORT;
@@ -691,16 +717,38 @@ bool msock_home_next_output(msock_home *h, uint64_t now_us, msock_home_output *o
   if (h->phase == PHASE_IDLE) {
     return false;
   }
-  return next_name(h, out) || next_stun(h, now_us, out) ||
-         (h->phase == PHASE_TCP && next_tcp(h, now_us, out));
+  return next_name(h, out) || next_stun(h, now_us, out) || home_captive_next(h, now_us, out) ||
+         (h->phase == PHASE_HTTPS && home_https_next(h, now_us, out));
 }
 
 msock_region_id msock_home_region(const msock_home *h) {
   return h->home;
 }
 
+const msock_derp_map *msock_home_map(const msock_home *h) {
+  return &h->map;
+}
+
 const msock_home_report *msock_home_report_of(const msock_home *h) {
   return &h->report;
+}
+
+static size_t add_reflexive(const msock_addr *first, const msock_home_counter *counters, size_t n,
+                            msock_addr *out, size_t count, size_t cap) {
+  if (first->ip.family != 0 && count < cap) {
+    out[count++] = *first;
+  }
+  for (size_t i = 0; i < n && count < cap; i++) {
+    if (counters[i].n > 1 && !msock_addr_equal(&counters[i].addr, first)) {
+      out[count++] = counters[i].addr;
+    }
+  }
+  return count;
+}
+
+size_t msock_home_reflexive(const msock_home_report *r, msock_addr *out, size_t cap) {
+  const size_t n = add_reflexive(&r->global_v4, r->v4_counters, r->n_v4_counters, out, 0, cap);
+  return add_reflexive(&r->global_v6, r->v6_counters, r->n_v6_counters, out, n, cap);
 }
 
 msock_home_stats msock_home_get_stats(const msock_home *h) {

@@ -42,12 +42,12 @@ static bool is_stun_node(const msock_derp_node *n) {
   return n->stun_port != 0;
 }
 
-void home_nodes_want(msock_home *h, size_t region, bool tcp, bool again) {
+void home_nodes_want(msock_home *h, size_t region, bool relay, bool again) {
   const msock_derp_region *r = &h->map.regions[region];
   for (size_t j = 0; j < r->n_nodes && !h->config.no_names; j++) {
     const msock_derp_node *n = &r->nodes[j];
     home_node *state = &h->regions[region].nodes[j];
-    const bool used = tcp ? !n->stun_only : is_stun_node(n) && n->stun_test_ip.family == 0;
+    const bool used = relay ? !n->stun_only : is_stun_node(n) && n->stun_test_ip.family == 0;
     if (used && (by_name(h, n, 4) || by_name(h, n, 6)) &&
         (state->name == NAME_IDLE || (state->name == NAME_DONE && again))) {
       state->name = NAME_WANTED;
@@ -86,19 +86,19 @@ static home_address stun_address(const msock_home *h, size_t region, size_t node
   return node_ip(h, region, node, family, &out->ip);
 }
 
-bool home_nodes_have_stun(msock_home *h, size_t region, uint8_t family) {
+size_t home_nodes_count_stun(msock_home *h, size_t region, uint8_t family) {
   const msock_derp_region *r = &h->map.regions[region];
-  bool have = false;
+  size_t count = 0;
   for (size_t j = 0; j < r->n_nodes; j++) {
     msock_addr addr;
     if (stun_address(h, region, j, family, &addr) != ADDRESS_NEVER) {
-      have = true;
+      count++;
     } else if (h->config.no_names && is_stun_node(&r->nodes[j]) &&
                by_name(h, &r->nodes[j], family)) {
       h->stats.stun_skipped_name++;
     }
   }
-  return have;
+  return count;
 }
 
 home_address home_nodes_pick_stun(const msock_home *h, const msock_plan_set *set, unsigned k,
@@ -112,7 +112,7 @@ home_address home_nodes_pick_stun(const msock_home *h, const msock_plan_set *set
     }
   }
   for (size_t i = 0; i < n; i++) { /* the k-th, or the next one whose address is known */
-    *node = usable[(k + i) % n];
+    *node = usable[(set->first + k + i) % n];
     if (stun_address(h, set->region, *node, set->family, addr) == ADDRESS_KNOWN) {
       return ADDRESS_KNOWN;
     }
@@ -145,10 +145,15 @@ bool home_nodes_next_name(msock_home *h, size_t *region, size_t *node) {
   return false;
 }
 
-bool home_region_eligible(const msock_derp_region *r) {
+bool home_region_eligible(const msock_home *h, size_t region) {
+  const msock_derp_region *r = &h->map.regions[region];
   bool relay = false;
   for (size_t j = 0; j < r->n_nodes; j++) {
-    relay = relay || !r->nodes[j].stun_only;
+    msock_addr addr;
+    /* a name that failed may be found by the next look-up: only the profile rules it out */
+    relay =
+        relay || (!r->nodes[j].stun_only &&
+                  (!h->config.no_names || home_nodes_relay(h, region, j, &addr) != ADDRESS_NEVER));
   }
   return relay && !r->no_measure_no_home;
 }

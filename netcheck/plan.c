@@ -86,3 +86,22 @@ size_t msock_plan_incremental(const msock_plan_region *regions, size_t n, bool h
   }
   return count;
 }
+
+static size_t add_servers(const msock_plan_region *r, size_t region, size_t count,
+                          msock_plan_set *sets) {
+  for (size_t i = 0; i < r->servers && count < MSOCK_PLAN_SWEEP_MAX; i++) {
+    sets[count++] =
+        (msock_plan_set){.region = region, .family = 4, .tries = 1, .first = (uint8_t)i};
+  }
+  return count;
+}
+
+size_t msock_plan_sweep(const msock_plan_region *regions, size_t n, msock_plan_set *sets) {
+  size_t count = 0;
+  for (int home = 1; home >= 0; home--) {
+    for (size_t i = 0; i < n; i++) {
+      count = regions[i].home == (home != 0) ? add_servers(&regions[i], i, count, sets) : count;
+    }
+  }
+  return count;
+}

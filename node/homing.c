@@ -1,17 +1,23 @@
 #include "node/homing.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
-#include "io/tcp.h"
+#define LATENCY_BODY_MAX 8192u  /* netcheck.md 2.5 */
+#define CAPTIVE_BODY_MAX 65536u /* a portal's page; what it says does not matter */
+#define URL_MAX 384u
 
 typedef struct homing_job {
   msock_homing *owner;
   uint32_t id;
   bool in_use;
-  msock_resolve *resolve;
-  msock_tcp_dial *dial;
+  msock_resolve *resolve; /* one of the two */
+  msock_http_call *call;
+  char challenge[MSOCK_CAPTIVE_TEXT_MAX];
 } homing_job;
 
 struct msock_homing {
@@ -23,6 +29,18 @@ struct msock_homing {
   homing_job jobs[MSOCK_HOMING_JOBS_MAX];
 };
 
+/* Can the system do IPv6 at all: only asked where the profile permits it (netcheck.md 2.1, 2.8). */
+static bool os_has_ipv6(msock_egress *eg) {
+  const msock_addr loopback = {.ip = {.family = 6, .b = {[15] = 1}}};
+  int fd = -1;
+  if (!msock_egress_allows(eg, MSOCK_PURPOSE_IPV6) ||
+      msock_egress_udp_bind(eg, MSOCK_PURPOSE_STUN, &loopback, &fd, NULL) != MSOCK_OK) {
+    return false;
+  }
+  close(fd);
+  return true;
+}
+
 msock_homing *msock_homing_new(const msock_node_deps *deps, msock_udp *udp,
                                const msock_homing_handlers *handlers, void *ctx) {
   msock_homing *h = calloc(1, sizeof *h);
@@ -33,7 +51,11 @@ msock_homing *msock_homing_new(const msock_node_deps *deps, msock_udp *udp,
       .env = deps->env,
       .ipv6 = udp && msock_udp_local(udp).ip.family == 6,
       .no_names = !msock_egress_may_resolve(deps->egress, MSOCK_PURPOSE_STUN),
+      .os_has_ipv6 = os_has_ipv6(deps->egress),
       .no_stun = udp == NULL,
+      .no_https = !msock_egress_allows(deps->egress, MSOCK_PURPOSE_DERP_HTTP),
+      .no_captive = !msock_egress_allows(deps->egress, MSOCK_PURPOSE_CAPTIVE),
+      .sweep = msock_egress_get_config(deps->egress)->profile == MSOCK_PROFILE_PRIVACY_PROXY,
   };
   h->deps = *deps;
   h->handlers = *handlers;
@@ -49,7 +71,7 @@ msock_homing *msock_homing_new(const msock_node_deps *deps, msock_udp *udp,
 
 static void job_end(homing_job *j) {
   msock_resolve_cancel(j->resolve);
-  msock_tcp_dial_free(j->dial);
+  msock_http_cancel(j->call);
   *j = (homing_job){0};
 }
 
@@ -96,16 +118,37 @@ static void on_resolved(void *ctx, msock_err err, const msock_ip *ips, size_t n,
   msock_home_on_resolved(h->home, msock_loop_now_us(), id, ips, err == MSOCK_OK ? n : 0);
 }
 
-static void on_dialled(void *ctx, const msock_tcp_result *r) {
+static void on_latency(void *ctx, const msock_http_result *r) {
   homing_job *j = ctx;
   msock_homing *h = j->owner;
   const uint32_t id = j->id;
-  const bool ok = r->err == MSOCK_OK;
-  if (ok) {
-    close(r->fd);
+  const bool ok = r->err == MSOCK_OK && r->status >= 200 && r->status <= 299;
+  if (!ok) {
+    msock_logf(h->deps.log, MSOCK_LOG_DEBUG, "netcheck.https_failed", "status=%d reason=\"%s\"",
+               r->status, r->why);
   }
+  j->call = NULL; /* gone with this call */
   job_end(j);
-  msock_home_on_tcp_result(h->home, msock_loop_now_us(), id, ok);
+  msock_home_on_https_result(h->home, msock_loop_now_us(), id,
+                             !ok                 ? 0
+                             : r->answer_us == 0 ? 1
+                                                 : r->answer_us);
+}
+
+static void on_captive(void *ctx, const msock_http_result *r) {
+  homing_job *j = ctx;
+  msock_homing *h = j->owner;
+  const uint32_t id = j->id;
+  char response[MSOCK_CAPTIVE_TEXT_MAX + 16] = "";
+  (void)msock_http_result_header(r, MSOCK_CAPTIVE_RESPONSE, response, sizeof response);
+  /* INVALID is an answer too, longer than the longest or no HTTP: not a relay's */
+  const bool found = r->err == MSOCK_OK ? msock_captive_found(r->status, response, j->challenge)
+                                        : r->err == MSOCK_ERR_INVALID;
+  msock_logf(h->deps.log, MSOCK_LOG_DEBUG, "netcheck.captive", "status=%d found=%d reason=\"%s\"",
+             r->status, found, r->why);
+  j->call = NULL;
+  job_end(j);
+  msock_home_on_captive_result(h->home, msock_loop_now_us(), id, found);
 }
 
 static void start_resolve(msock_homing *h, uint64_t now_us, const msock_home_output *o) {
@@ -120,19 +163,65 @@ static void start_resolve(msock_homing *h, uint64_t now_us, const msock_home_out
   msock_home_on_resolved(h->home, now_us, o->id, NULL, 0);
 }
 
-static void start_dial(msock_homing *h, uint64_t now_us, const msock_home_output *o) {
-  homing_job *j = job_new(h, o->id);
-  msock_tcp_target t;
-  char host[MSOCK_IP_TEXT_MAX];
-  msock_tcp_target_host(&t, MSOCK_PURPOSE_DERP_HTTP, msock_ip_text(&o->addr.ip, host), o->addr.port,
-                        MSOCK_TCP_NODE_BUDGET_US);
-  if (j && msock_tcp_dial_new(h->deps.egress, &t, on_dialled, j, &j->dial) == MSOCK_OK) {
-    return;
+/* False: it could not even begin. */
+static bool start_call(msock_homing *h, homing_job *j, const msock_http_request *r,
+                       void (*cb)(void *ctx, const msock_http_result *r)) {
+  if (j && msock_http_start(h->deps.http, r, cb, j, &j->call) == MSOCK_OK) {
+    return true;
   }
   if (j) {
     *j = (homing_job){0};
   }
-  msock_home_on_tcp_result(h->home, now_us, o->id, false);
+  return false;
+}
+
+static void start_latency(msock_homing *h, uint64_t now_us, const msock_home_output *o) {
+  const msock_derp_node *n = o->target;
+  const bool v6 = strchr(n->host_name, ':') != NULL;
+  char url[URL_MAX];
+  snprintf(url, sizeof url, "https://%s%s%s:%u/derp/latency-check", v6 ? "[" : "", n->host_name,
+           v6 ? "]" : "", o->addr.port);
+  const msock_http_request r = {.purpose = MSOCK_PURPOSE_DERP_HTTP,
+                                .method = "GET",
+                                .url = url,
+                                .max_body = LATENCY_BODY_MAX,
+                                .timeout_us = o->budget_us,
+                                .connect_ip = o->addr.ip,
+                                .cert_name = n->cert_name[0] ? n->cert_name : NULL,
+                                .insecure_for_tests = n->insecure_for_tests};
+  if (!start_call(h, job_new(h, o->id), &r, on_latency)) {
+    msock_home_on_https_result(h->home, now_us, o->id, 0);
+  }
+}
+
+static void start_captive(msock_homing *h, uint64_t now_us, const msock_home_output *o) {
+  homing_job *j = job_new(h, o->id);
+  char url[URL_MAX], header[128], ip[MSOCK_IP_TEXT_MAX];
+  snprintf(url, sizeof url, "http://%s:%u/generate_204?t=%" PRIu64, msock_ip_text(&o->addr.ip, ip),
+           o->addr.port, msock_loop_wall_us() / MSOCK_SEC);
+  snprintf(header, sizeof header, MSOCK_CAPTIVE_CHALLENGE ": %s", o->challenge);
+  const msock_http_request r = {.purpose = MSOCK_PURPOSE_CAPTIVE,
+                                .method = "GET",
+                                .url = url,
+                                .headers = {header},
+                                .max_body = CAPTIVE_BODY_MAX,
+                                .timeout_us = o->budget_us,
+                                .connect_ip = o->addr.ip};
+  if (j) {
+    memcpy(j->challenge, o->challenge, sizeof j->challenge);
+  }
+  if (!start_call(h, j, &r, on_captive)) {
+    msock_home_on_captive_result(h->home, now_us, o->id, false);
+  }
+}
+
+/* A full buffer or a local firewall (EPERM) is loss on the wire, not a family that cannot send. */
+static void send_stun(msock_homing *h, const msock_home_output *o) {
+  errno = 0;
+  const msock_err e = msock_egress_sendto(h->deps.egress, MSOCK_PURPOSE_STUN, msock_udp_fd(h->udp),
+                                          &o->addr, o->bytes, o->len);
+  const bool ok = e == MSOCK_OK || e == MSOCK_ERR_AGAIN || (e == MSOCK_ERR_IO && errno == EPERM);
+  msock_home_on_sent(h->home, o->addr.ip.family, ok);
 }
 
 void msock_homing_pump(msock_homing *h, uint64_t now_us) {
@@ -144,14 +233,21 @@ void msock_homing_pump(msock_homing *h, uint64_t now_us) {
   while (msock_home_next_output(h->home, now_us, &o)) {
     switch (o.kind) {
     case MSOCK_HOME_SEND_STUN:
-      msock_egress_sendto(h->deps.egress, MSOCK_PURPOSE_STUN, msock_udp_fd(h->udp), &o.addr,
-                          o.bytes, o.len);
+      send_stun(h, &o);
       break;
     case MSOCK_HOME_RESOLVE:
       start_resolve(h, now_us, &o);
       break;
-    case MSOCK_HOME_TCP_PROBE:
-      start_dial(h, now_us, &o);
+    case MSOCK_HOME_HTTPS_PROBE:
+      start_latency(h, now_us, &o);
+      break;
+    case MSOCK_HOME_CAPTIVE_PROBE:
+      start_captive(h, now_us, &o);
+      break;
+    case MSOCK_HOME_REFLEXIVE:
+      if (h->handlers.reflexive) {
+        h->handlers.reflexive(h->ctx, now_us, &o.addr, &o.mapped);
+      }
       break;
     case MSOCK_HOME_REPORT:
       h->handlers.report(h->ctx, now_us, msock_home_report_of(h->home));

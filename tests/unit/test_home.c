@@ -5,192 +5,10 @@
 #include <string.h>
 
 #include "netcheck/choice.h"
-#include "netcheck/home.h"
 #include "netcheck/plan.h"
-#include "netcheck/transactions.h"
-#include "tests/unit/testing.h"
+#include "tests/unit/home_rig.h"
 
-#define MS MSOCK_MS
-#define SEC MSOCK_SEC
-#define SILENT 0u /* no answer, ever */
-
-/* The world: server i is region i + 1 at 192.0.2.(i + 1). */
-enum { SERVERS = 6, EVENTS = 512 };
-
-typedef struct event {
-  uint64_t at_us;
-  msock_home_kind kind;
-  msock_home_output cause;
-  size_t server;
-} event;
-
-typedef struct world {
-  msock_home *h;
-  testing_rng rng;
-  uint64_t now_us;
-  msock_derp_map map;
-  msock_derp_region regions[SERVERS];
-  msock_derp_node nodes[SERVERS];
-  uint64_t stun_us[SERVERS]; /* round trip; SILENT */
-  uint64_t tcp_us[SERVERS];  /* connect time; SILENT = refused after 1 ms */
-  uint64_t dns_us;
-  msock_ip mapped;
-  uint16_t port_step; /* the mapped port grows by this per server */
-  event events[EVENTS];
-  size_t n_events;
-  size_t sent[SERVERS], connects[SERVERS], lookups, reports;
-  uint64_t sent_at[SERVERS][8];
-  msock_region_id changes[16];
-  uint64_t changed_at[16];
-  size_t n_changes;
-} world;
-
-static world *world_new(size_t n) {
-  world *w = calloc(1, sizeof *w);
-  ck_assert_ptr_nonnull(w);
-  w->now_us = 1000 * SEC;
-  w->mapped = msock_ip_v4(203, 0, 113, 7);
-  w->map = (msock_derp_map){w->regions, n};
-  for (size_t i = 0; i < n; i++) {
-    w->nodes[i] = (msock_derp_node){.region_id = i + 1, .derp_port = 443, .stun_port = 3478};
-    w->nodes[i].v4 = MSOCK_DERP_FAMILY_LITERAL;
-    w->nodes[i].ipv4 = msock_ip_v4(192, 0, 2, (uint8_t)(i + 1));
-    w->nodes[i].v6 = MSOCK_DERP_FAMILY_OFF;
-    snprintf(w->nodes[i].host_name, sizeof w->nodes[i].host_name, "derp%zu.example", i + 1);
-    w->regions[i] =
-        (msock_derp_region){.id = i + 1, .score = 1.0, .nodes = &w->nodes[i], .n_nodes = 1};
-    w->stun_us[i] = (i + 1) * 10 * MS;
-    w->tcp_us[i] = (i + 1) * 15 * MS;
-  }
-  return w;
-}
-
-static void world_config(world *w, msock_home_config config) {
-  config.env = testing_env(&w->rng, 5);
-  w->h = msock_home_new(&config);
-  ck_assert_ptr_nonnull(w->h);
-}
-
-static void world_free(world *w) {
-  msock_home_free(w->h);
-  free(w);
-}
-
-static size_t server_at(const msock_ip *ip) {
-  return (size_t)ip->b[ip->family == 4 ? 3 : 15] - 1;
-}
-
-static void handle_output(world *w, const msock_home_output *o) {
-  event e = {.kind = o->kind, .cause = *o, .at_us = MSOCK_NEVER};
-  switch (o->kind) {
-  case MSOCK_HOME_SEND_STUN:
-    e.server = server_at(&o->addr.ip);
-    ck_assert_uint_lt(e.server, SERVERS);
-    ck_assert_uint_eq(o->addr.port, 3478);
-    if (w->sent[e.server] < 8) {
-      w->sent_at[e.server][w->sent[e.server]] = w->now_us;
-    }
-    w->sent[e.server]++;
-    if (w->stun_us[e.server] != SILENT) {
-      e.at_us = w->now_us + w->stun_us[e.server];
-    }
-    break;
-  case MSOCK_HOME_TCP_PROBE:
-    e.server = server_at(&o->addr.ip);
-    ck_assert_uint_eq(o->addr.port, 443);
-    w->connects[e.server]++;
-    e.at_us = w->now_us + (w->tcp_us[e.server] != SILENT ? w->tcp_us[e.server] : MS);
-    break;
-  case MSOCK_HOME_RESOLVE:
-    ck_assert_int_eq(sscanf(o->host, "derp%zu.example", &e.server), 1);
-    e.server--;
-    w->lookups++;
-    e.at_us = w->now_us + w->dns_us;
-    break;
-  case MSOCK_HOME_CHANGED:
-    ck_assert_uint_lt(w->n_changes, 16);
-    w->changed_at[w->n_changes] = w->now_us;
-    w->changes[w->n_changes++] = o->region;
-    break;
-  case MSOCK_HOME_REPORT:
-    w->reports++;
-    break;
-  }
-  if (e.at_us != MSOCK_NEVER) {
-    ck_assert_uint_lt(w->n_events, EVENTS);
-    w->events[w->n_events++] = e;
-  }
-}
-
-static void drain(world *w) {
-  msock_home_output o;
-  while (msock_home_next_output(w->h, w->now_us, &o)) {
-    handle_output(w, &o);
-  }
-}
-
-static size_t answer_bytes(const world *w, const event *e, uint8_t dst[static 64]) {
-  const msock_stun_txid id = msock_stun_txid_of(e->cause.bytes);
-  const msock_addr mapped = {w->mapped, (uint16_t)(40000 + w->port_step * e->server)};
-  const ptrdiff_t n = msock_stun_encode_response(&id, &mapped, false, dst, 64);
-  ck_assert_int_gt(n, 0);
-  return (size_t)n;
-}
-
-static void deliver(world *w, const event *e) {
-  uint8_t p[64];
-  if (e->kind == MSOCK_HOME_SEND_STUN) {
-    const size_t n = answer_bytes(w, e, p);
-    ck_assert(msock_home_on_udp(w->h, w->now_us, &e->cause.addr, p, n));
-  } else if (e->kind == MSOCK_HOME_TCP_PROBE) {
-    msock_home_on_tcp_result(w->h, w->now_us, e->cause.id, w->tcp_us[e->server] != SILENT);
-  } else {
-    const msock_ip ips[] = {{6, {0x20, 1, [15] = 9}},
-                            msock_ip_v4(192, 0, 2, (uint8_t)(e->server + 1))};
-    msock_home_on_resolved(w->h, w->now_us, e->cause.id, ips, 2);
-  }
-}
-
-/* Jumps from event to event; everything at end_us itself happens too. */
-static void run_until(world *w, uint64_t end_us) {
-  for (int guard = 0;; guard++) {
-    ck_assert_msg(guard < 100000, "the machine does not come to rest");
-    drain(w);
-    const uint64_t timer = msock_home_next_expiry(w->h);
-    size_t first = w->n_events;
-    uint64_t at = timer;
-    for (size_t i = 0; i < w->n_events; i++) {
-      if (w->events[i].at_us <= at) {
-        at = w->events[i].at_us;
-        first = i;
-      }
-    }
-    if (at > end_us) {
-      break;
-    }
-    ck_assert_msg(at > w->now_us || first < w->n_events || guard < 90000, "a timer in the past");
-    w->now_us = at > w->now_us ? at : w->now_us;
-    if (first < w->n_events) {
-      const event e = w->events[first];
-      w->events[first] = w->events[--w->n_events];
-      deliver(w, &e);
-    } else {
-      msock_home_on_expiry(w->h, w->now_us);
-    }
-  }
-  w->now_us = end_us;
-  drain(w);
-}
-
-static void start(world *w) {
-  ck_assert_int_eq(msock_home_set_map(w->h, w->now_us, &w->map), MSOCK_OK);
-  msock_home_start(w->h, w->now_us);
-}
-
-static const msock_home_report *report(const world *w) {
-  return msock_home_report_of(w->h);
-}
-
+/* closes: NC-05 */
 START_TEST(one_region_is_home_upon_its_first_answer) {
   world *w = world_new(1);
   const uint64_t t0 = w->now_us;
@@ -203,7 +21,7 @@ START_TEST(one_region_is_home_upon_its_first_answer) {
   ck_assert_uint_eq(msock_home_region(w->h), 1);
   ck_assert_uint_eq(w->n_changes, 1);
   ck_assert_uint_eq(w->reports, 1);
-  ck_assert_uint_eq(w->sent[0], 1); /* the set ended at its first answer: NC-05 */
+  ck_assert_uint_eq(w->sent[0], 1); /* the set ended at its first answer */
   ck_assert(report(w)->final && report(w)->udp && report(w)->ipv4 && !report(w)->ipv6);
   ck_assert_uint_eq(report(w)->regions[0].v4_us, 10 * MS);
   ck_assert_uint_eq(report(w)->global_v4.port, 40000);
@@ -245,7 +63,7 @@ START_TEST(a_silent_region_delays_the_first_choice_a_little) {
   run_until(w, at);
   ck_assert_uint_eq(msock_home_region(w->h), 2);
   ck_assert(!report(w)->final);
-  ck_assert_uint_eq(w->connects[1], 0);
+  ck_assert_uint_eq(w->requests[1], 0);
   world_free(w);
 }
 END_TEST
@@ -269,7 +87,7 @@ START_TEST(the_first_round_sends_three_probes_and_ends_in_time) {
 
   w = world_new(2); /* everything is a black hole */
   w->stun_us[0] = w->stun_us[1] = SILENT;
-  w->tcp_us[0] = w->tcp_us[1] = 3600 * SEC;
+  w->https_us[0] = w->https_us[1] = MSOCK_NEVER;
   world_config(w, (msock_home_config){0});
   start(w);
   run_until(w, t0 + 5 * SEC - 1);
@@ -283,41 +101,41 @@ START_TEST(the_first_round_sends_three_probes_and_ends_in_time) {
 }
 END_TEST
 
-START_TEST(without_udp_tcp_connects_decide) {
+START_TEST(without_udp_https_decides) {
   world *w = world_new(3);
   const uint64_t t0 = w->now_us;
   for (size_t i = 0; i < 3; i++) {
     w->stun_us[i] = SILENT;
   }
-  w->tcp_us[0] = 40 * MS;
-  w->tcp_us[1] = 5 * MS;
-  w->tcp_us[2] = 2000 * MS;
+  w->https_us[0] = 40 * MS;
+  w->https_us[1] = 5 * MS;
+  w->https_us[2] = 2000 * MS;
   world_config(w, (msock_home_config){0});
   start(w);
   run_until(w, t0 + 1000 * MS - 1);
-  ck_assert_uint_eq(w->connects[0] + w->connects[1] + w->connects[2], 0);
+  ck_assert_uint_eq(w->requests[0] + w->requests[1] + w->requests[2], 0);
   run_until(w, t0 + 1000 * MS);
-  ck_assert_uint_eq(w->connects[0] + w->connects[1] + w->connects[2], 3);
+  ck_assert_uint_eq(w->requests[0] + w->requests[1] + w->requests[2], 3);
   run_until(w, t0 + (1000 + 5 + 50) * MS - 1);
   ck_assert_uint_eq(msock_home_region(w->h), 0);
   run_until(w, t0 + (1000 + 5 + 50) * MS);
   ck_assert_uint_eq(msock_home_region(w->h), 2);
   ck_assert(!report(w)->udp);
-  ck_assert_uint_eq(report(w)->regions[0].tcp_us, 40 * MS);
+  ck_assert_uint_eq(report(w)->regions[0].https_us, 40 * MS);
   run_until(w, t0 + 3000 * MS);
   ck_assert(report(w)->final);
-  ck_assert_uint_eq(report(w)->regions[2].tcp_us, 2000 * MS);
+  ck_assert_uint_eq(report(w)->regions[2].https_us, 2000 * MS);
   ck_assert_uint_eq(report(w)->regions[2].best_us, 2000 * MS);
   ck_assert_uint_eq(w->n_changes, 1);
   world_free(w);
 }
 END_TEST
 
-START_TEST(without_stun_at_all_tcp_starts_at_once) {
+START_TEST(without_stun_at_all_https_starts_at_once) {
   world *w = world_new(2);
   const uint64_t t0 = w->now_us;
   world_config(w, (msock_home_config){.no_stun = true});
-  w->tcp_us[0] = SILENT; /* refused */
+  w->https_us[0] = SILENT; /* refused */
   start(w);
   run_until(w, t0 + 30 * MS);
   ck_assert_uint_eq(w->sent[0] + w->sent[1], 0);
@@ -327,7 +145,7 @@ START_TEST(without_stun_at_all_tcp_starts_at_once) {
 
   w = world_new(2); /* nobody listens: the first region of the map, at once */
   world_config(w, (msock_home_config){.no_stun = true});
-  w->tcp_us[0] = w->tcp_us[1] = SILENT;
+  w->https_us[0] = w->https_us[1] = SILENT;
   start(w);
   run_until(w, t0 + MS);
   ck_assert_uint_eq(msock_home_region(w->h), 1);
@@ -358,7 +176,7 @@ START_TEST(regions_and_nodes_that_are_not_asked) {
   start(w);
   run_until(w, w->now_us + 10 * SEC);
   ck_assert_uint_eq(msock_home_region(w->h), 0);
-  ck_assert_uint_eq(w->connects[0] + w->connects[1], 0);
+  ck_assert_uint_eq(w->requests[0] + w->requests[1], 0);
   world_free(w);
 }
 END_TEST
@@ -400,7 +218,7 @@ START_TEST(without_names_a_name_only_node_gets_no_packet_and_no_lookup) {
   start(w);
   run_until(w, w->now_us + 4 * SEC);
   ck_assert_uint_eq(w->lookups, 0);
-  ck_assert_uint_eq(w->sent[0] + w->connects[0], 0);
+  ck_assert_uint_eq(w->sent[0] + w->requests[0], 0);
   ck_assert_uint_eq(msock_home_get_stats(w->h).stun_skipped_name, 1);
   ck_assert_uint_eq(msock_home_region(w->h), 2);
   world_free(w);
@@ -430,7 +248,7 @@ START_TEST(a_failed_name_or_a_refused_node_makes_room_for_the_next) {
   const uint32_t id = o.id;
   msock_home_on_resolved(w->h, t0 + 3 * MS, id, NULL, 0);
   ck_assert(msock_home_next_output(w->h, t0 + 3 * MS, &o));
-  ck_assert_int_eq(o.kind, MSOCK_HOME_TCP_PROBE);
+  ck_assert_int_eq(o.kind, MSOCK_HOME_HTTPS_PROBE);
   ck_assert_uint_eq(o.node, 1);
   ck_assert_uint_eq(o.addr.ip.b[3], 2);
   world_free(w);
@@ -606,7 +424,7 @@ START_TEST(answers_are_taken_only_from_the_server_and_within_a_round) {
   ck_assert(msock_home_next_output(w->h, w->now_us, &o));
   ck_assert_int_eq(o.kind, MSOCK_HOME_SEND_STUN);
   const event e = {.cause = o};
-  const size_t n = answer_bytes(w, &e, p);
+  const size_t n = world_answer(w, &e, p);
   msock_addr other = o.addr;
   other.port++;
   ck_assert(msock_home_on_udp(w->h, w->now_us, &other, p, n));
@@ -665,7 +483,7 @@ START_TEST(every_random_world_ends_its_rounds_with_a_home) {
     world *w = world_new(1 + (size_t)msock_env_uniform(&env, SERVERS));
     for (size_t i = 0; i < w->map.n_regions; i++) {
       w->stun_us[i] = msock_env_uniform(&env, 3) ? SILENT : 1 + msock_env_uniform(&env, 900 * MS);
-      w->tcp_us[i] = msock_env_uniform(&env, 3) ? SILENT : 1 + msock_env_uniform(&env, 3 * SEC);
+      w->https_us[i] = msock_env_uniform(&env, 3) ? SILENT : 1 + msock_env_uniform(&env, 3 * SEC);
       if (msock_env_uniform(&env, 3) == 0) {
         w->nodes[i].v4 = MSOCK_DERP_FAMILY_RESOLVE;
       }
@@ -847,8 +665,8 @@ int main(void) {
   tcase_add_loop_test(tc, a_silent_region_delays_the_first_choice_a_little, 0,
                       sizeof early / sizeof *early);
   tcase_add_test(tc, the_first_round_sends_three_probes_and_ends_in_time);
-  tcase_add_test(tc, without_udp_tcp_connects_decide);
-  tcase_add_test(tc, without_stun_at_all_tcp_starts_at_once);
+  tcase_add_test(tc, without_udp_https_decides);
+  tcase_add_test(tc, without_stun_at_all_https_starts_at_once);
   tcase_add_test(tc, regions_and_nodes_that_are_not_asked);
   tcase_add_test(tc, names_are_resolved_and_not_counted_in_the_latency);
   tcase_add_test(tc, without_names_a_name_only_node_gets_no_packet_and_no_lookup);
