@@ -156,8 +156,7 @@ void msock_node_ping_done(void *ctx, const msock_dataplane_ping *r) {
   reply_ping(n, k->req, k->ip, r->answered ? "" : "timed out: no answer", r);
 }
 
-/* Without a tunnel there is nobody to ping. True: the request was answered so. */
-static bool refuse_while_down(msock_node *n, msock_localapi_req req) {
+bool msock_node_refuse_while_down(msock_node *n, msock_localapi_req req) {
   const char *state = msock_node_backend_state(n);
   if (strcmp(state, "Stopped") == 0) {
     msock_localapi_reply_error(api_of(n), msock_loop_now_us(), req, MSOCK_LOCALAPI_STATUS_STOPPED,
@@ -180,7 +179,7 @@ static void on_ping(void *ctx, msock_localapi_req req, const msock_ip *ip,
   size_t i = 0;
 
   msock_ip_text(ip, text);
-  if (refuse_while_down(n, req)) {
+  if (msock_node_refuse_while_down(n, req)) {
     return;
   }
   if (type == MSOCK_LOCALAPI_PING_DISCO) {
@@ -213,6 +212,7 @@ static void on_ping(void *ctx, msock_localapi_req req, const msock_ip *ip,
 static void on_gone(void *ctx, msock_localapi_req req) {
   msock_node *n = ctx;
   msock_node_debug_gone(n, req);
+  msock_node_netcheck_gone(n, req);
   for (size_t i = 0; i < MSOCK_PINGS_MAX; i++) {
     msock_node_ping *k = &n->pings[i];
     if (k->in_use && k->req.conn == req.conn && k->req.serial == req.serial) {
@@ -255,6 +255,7 @@ msock_localapi_backend msock_node_api_backend(msock_node *n) {
       .ping = on_ping,
       .whois = on_whois,
       .metrics = on_metrics,
+      .netcheck = msock_node_netcheck,
       .debug_derp = msock_node_debug_derp,
       .debug_netmap = msock_node_debug_netmap,
       .capture = msock_node_capture,

@@ -229,6 +229,10 @@ static void run_metrics(const call *c) {
   c->l->backend.metrics(c->l->backend.ctx, c->req);
 }
 
+static void run_netcheck(const call *c) {
+  c->l->backend.netcheck(c->l->backend.ctx, c->req);
+}
+
 static void run_debug_derp(const call *c) {
   c->l->backend.debug_derp(c->l->backend.ctx, c->req);
 }
@@ -271,6 +275,7 @@ static const route routes[] = {
     {"ping", "POST", false, run_ping},
     {"whois", "GET", false, run_whois},
     {"metrics", "GET", false, run_metrics},
+    {"netcheck", "GET", false, run_netcheck},
     {"debug-derp", "GET", false, run_debug_derp},
     {"debug-netmap", "GET", false, run_debug_netmap},
     {"debug-capture", "POST", true, run_capture},

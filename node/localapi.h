@@ -19,6 +19,7 @@
  *   GET   /localapi/v0/whois?addr=              read    apitype.WhoIsResponse
  *   GET   /localapi/v0/metrics                  read    Prometheus text
  * and ours:
+ *   GET   /localapi/v0/netcheck                 read    a fresh report: netcheck.Report and TSNode
  *   GET   /localapi/v0/debug-derp               read    {"Regions": [...]}
  *   GET   /localapi/v0/debug-netmap             read    self, peers, filter, DNS; no private data
  *   POST  /localapi/v0/debug-capture?seconds=&bytes=  write  pcap of the tunnel, when it is over
@@ -85,6 +86,8 @@ typedef struct msock_localapi_backend {
   /* addr is as given: an IP, ip:port, or "nodekey:<hex>". 404 when there is no such node. */
   void (*whois)(void *ctx, msock_localapi_req req, const char *addr);
   void (*metrics)(void *ctx, msock_localapi_req req);
+  /* Answers when one full round has ended, up to 12 s later. */
+  void (*netcheck)(void *ctx, msock_localapi_req req);
   void (*debug_derp)(void *ctx, msock_localapi_req req);
   void (*debug_netmap)(void *ctx, msock_localapi_req req);
   /* Answers when the time is over, or earlier at bytes of pcap. */

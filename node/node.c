@@ -99,9 +99,20 @@ static uint64_t earlier(uint64_t a, uint64_t b) {
   return a < b ? a : b;
 }
 
+/* Traffic of the tunnel keeps the network checks going. */
+static void note_activity(msock_node *n, uint64_t now_us) {
+  const msock_dataplane_counters *c = msock_dataplane_counters_get(n->plane);
+  if (c->rx_packets + c->tx_packets != n->tunnel_packets) {
+    n->tunnel_packets = c->rx_packets + c->tx_packets;
+    msock_home_on_activity(msock_homing_machine(n->homing), now_us);
+  }
+}
+
 static void pump(void *ctx, uint64_t now_us) {
   msock_node *n = ctx;
   uint64_t next = MSOCK_NEVER;
+
+  note_activity(n, now_us);
 
   for (int i = 0; i < PUMP_PASSES; i++) {
     if (n->control) {
@@ -284,6 +295,7 @@ void msock_node_free(msock_node *n) {
   msock_loop_hook_remove(&n->hook);
   msock_loop_set_deadline(n->deps.loop, &n->timer, MSOCK_NEVER);
   msock_node_debug_stop(n);
+  msock_node_netcheck_stop(n);
   msock_localapi_server_free(n->api_server);
   msock_link_free(n->link);
   msock_control_link_free(n->control);

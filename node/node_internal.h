@@ -3,7 +3,7 @@
  *   reload.c       configuration applied at start and at SIGHUP, orderly stop
  *   session.c      login, preferences, control events, backend state
  *   netmap_apply.c netmap changes into data plane, filter, relay, TUN
- *   api.c          LocalAPI requests
+ *   api.c          LocalAPI requests; api_netcheck.c and api_debug.c those verbs
  *   status.c       the status document and metrics */
 #ifndef MSOCK_NODE_INTERNAL_H
 #define MSOCK_NODE_INTERNAL_H
@@ -37,6 +37,14 @@ typedef struct msock_node_ping {
   msock_localapi_req req;
   char ip[MSOCK_IP_TEXT_MAX];
 } msock_node_ping;
+
+/* LocalAPI network checks that wait for the next full report. */
+#define MSOCK_NODE_NETCHECKS_MAX 16u
+typedef struct msock_node_netchecks {
+  msock_localapi_req reqs[MSOCK_NODE_NETCHECKS_MAX];
+  size_t n;
+  msock_loop_timer timer; /* runs while n > 0 */
+} msock_node_netchecks;
 
 /* The TUN and what is set on it. All NULL / empty in userspace mode. */
 typedef struct msock_node_device {
@@ -72,7 +80,9 @@ typedef struct msock_node {
   char last_error[MSOCK_NODE_ERROR_MAX]; /* why the last login or map failed; "" = none */
   msock_control_error last_error_code;
   msock_node_ping pings[MSOCK_PINGS_MAX];
-  msock_capture capture; /* one at a time */
+  msock_node_netchecks netchecks;
+  uint64_t tunnel_packets; /* at the last turn: more now is activity */
+  msock_capture capture;   /* one at a time */
   msock_localapi_req capture_req;
   msock_loop_timer capture_timer;
 } msock_node;
@@ -108,6 +118,13 @@ void msock_node_refresh_routes(msock_node *n);
 /* api.c */
 msock_localapi_backend msock_node_api_backend(msock_node *n);
 void msock_node_ping_done(void *ctx, const msock_dataplane_ping *r);
+/* Without a tunnel some things cannot be done. True: the request was answered so. */
+bool msock_node_refuse_while_down(msock_node *n, msock_localapi_req req);
+/* api_netcheck.c */
+void msock_node_netcheck(void *ctx, msock_localapi_req req);
+void msock_node_netcheck_report(msock_node *n, uint64_t now_us, const msock_home_report *report);
+void msock_node_netcheck_gone(msock_node *n, msock_localapi_req req);
+void msock_node_netcheck_stop(msock_node *n);
 /* api_debug.c: the requests of debug and bugreport. */
 void msock_node_debug_derp(void *ctx, msock_localapi_req req);
 void msock_node_debug_netmap(void *ctx, msock_localapi_req req);

@@ -6,6 +6,7 @@
 
 #include "crypto/wipe.h"
 #include "crypto/x25519.h"
+#include "node/netcheck_json.h"
 #include "node/node_internal.h"
 
 static void save(msock_node *n) {
@@ -83,21 +84,13 @@ static msock_hostinfo hostinfo(const msock_node *n, hostinfo_parts *parts) {
 void msock_node_on_home_report(void *ctx, uint64_t now_us, const msock_home_report *report) {
   msock_node *n = ctx;
   msock_control *c = machine_of(n);
-  msock_netinfo ni = {.preferred_derp = msock_home_region(msock_homing_machine(n->homing)),
-                      .working_udp = report->udp ? MSOCK_TRISTATE_TRUE : MSOCK_TRISTATE_FALSE,
-                      .working_ipv6 = report->ipv6 ? MSOCK_TRISTATE_TRUE : MSOCK_TRISTATE_FALSE,
-                      .mapping_varies_by_dest_ip = report->mapping_varies};
+  const msock_netinfo ni =
+      msock_netcheck_netinfo(report, msock_home_region(msock_homing_machine(n->homing)));
 
-  for (size_t i = 0; i < report->n_regions && ni.n_latencies < MSOCK_CONTROL_LATENCIES_MAX; i++) {
-    const msock_home_latency *r = &report->regions[i];
-    if (r->v4_us) {
-      ni.latencies[ni.n_latencies++] =
-          (msock_derp_latency){.region = r->region, .family = 4, .rtt_us = r->v4_us};
-    }
-  }
   if (c && ni.preferred_derp) {
     msock_control_set_netinfo(c, now_us, &ni);
   }
+  msock_node_netcheck_report(n, now_us, report);
 }
 
 /* --- events of the control machine --- */

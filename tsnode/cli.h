@@ -1,8 +1,8 @@
 /* tsnode/cli.h: what the verbs share: the table, the way to the daemon, words for people.
  *
  * Data goes to stdout, progress and errors to stderr. One file for each group of verbs: daemon.c,
- * up.c (up, login, set, down, logout), status.c (status, ip), ping.c, lookup.c (whois, metrics,
- * wait), debug.c (debug, bugreport), about.c (version, completion). */
+ * up.c (up, login, set, down, logout), status.c (status, ip), ping.c, netcheck.c, lookup.c
+ * (whois, metrics, wait), debug.c (debug, bugreport), about.c (version, completion). */
 #ifndef MSOCK_TSNODE_CLI_H
 #define MSOCK_TSNODE_CLI_H
 
@@ -89,6 +89,7 @@ msock_exit msock_cmd_logout(const msock_cli *cli, const msock_verb *verb, int ar
 msock_exit msock_cmd_status(const msock_cli *cli, const msock_verb *verb, int argc, char **argv);
 msock_exit msock_cmd_ip(const msock_cli *cli, const msock_verb *verb, int argc, char **argv);
 msock_exit msock_cmd_ping(const msock_cli *cli, const msock_verb *verb, int argc, char **argv);
+msock_exit msock_cmd_netcheck(const msock_cli *cli, const msock_verb *verb, int argc, char **argv);
 msock_exit msock_cmd_whois(const msock_cli *cli, const msock_verb *verb, int argc, char **argv);
 msock_exit msock_cmd_metrics(const msock_cli *cli, const msock_verb *verb, int argc, char **argv);
 msock_exit msock_cmd_wait(const msock_cli *cli, const msock_verb *verb, int argc, char **argv);

@@ -17,6 +17,8 @@ const msock_verb msock_verbs[] = {
      msock_cmd_ip},
     {"ping", "Pings a peer through the tunnel and says by which path it answered.", "[flags] PEER",
      msock_cmd_ping},
+    {"netcheck", "Measures the network: UDP, NAT, relays; says what that means for direct paths.",
+     "[flags]", msock_cmd_netcheck},
     {"whois", "Tells which node and user have an address of the tailnet.", "[--json] IP[:PORT]",
      msock_cmd_whois},
     {"wait", "Waits until the node is connected.", "[--timeout DURATION]", msock_cmd_wait},

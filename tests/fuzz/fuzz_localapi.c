@@ -163,6 +163,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                                      .whois = on_whois,
                                      .metrics = on_request,
                                      .debug_derp = on_request,
+                                     .netcheck = on_request,
                                      .debug_netmap = on_request,
                                      .capture = on_capture,
                                      .bugreport = on_request};

@@ -14,6 +14,7 @@
 #include "io/egress.h"
 #include "io/loop.h"
 #include "node/localapi_server.h"
+#include "node/netcheck_json.h"
 #include "node/status_json.h"
 #include "tests/unit/testing.h"
 #include "tsnode/cli.h"
@@ -27,6 +28,7 @@ typedef struct script {
   char after_start[24]; /* state once /start came; "" = stays */
   char ping_err[32];    /* "" = pongs */
   bool ping_silent;
+  int network; /* of be_netcheck */
   unsigned pings, logins;
   char start[512], edit[512];
 } script;
@@ -178,6 +180,37 @@ static void be_capture(void *ctx, msock_localapi_req req, uint64_t seconds, uint
   give(req, body, 64);
 }
 
+/* 0: an easy NAT, two of three regions measured; 1: UDP blocked; 2: nothing answers. */
+static void be_netcheck(void *ctx, msock_localapi_req req) {
+  static msock_derp_region regions[] = {{.id = 900, .code = "fra", .name = "Frankfurt"},
+                                        {.id = 901, .code = "sin", .name = "Singapore"},
+                                        {.id = 7, .code = "ams", .name = "Amsterdam"}};
+  const msock_derp_map map = {regions, 3};
+  msock_home_report r = {.at_us = 1, .final = true, .full = true, .n_regions = 3};
+  const msock_nat nat[] = {MSOCK_NAT_EASY, MSOCK_NAT_BLOCKED, MSOCK_NAT_OFFLINE};
+  size_t len;
+  (void)ctx;
+  for (size_t i = 0; i < 3; i++) {
+    r.regions[i].region = regions[i].id;
+  }
+  if (sh->network == 0) {
+    r.udp = r.ipv4 = r.os_has_ipv6 = true;
+    r.mapping_varies = MSOCK_TRISTATE_FALSE;
+    r.global_v4 = (msock_addr){msock_ip_v4(203, 0, 113, 7), 40001};
+    r.regions[0].best_us = r.regions[0].v4_us = 23449;
+    r.regions[1].best_us = r.regions[1].v4_us = 9050;
+    r.preferred = 901;
+  } else if (sh->network == 1) {
+    r.captive_portal = MSOCK_TRISTATE_FALSE;
+    r.regions[0].best_us = r.regions[0].https_us = 1234560;
+    r.preferred = 900;
+  }
+  const msock_netcheck_view v = {&r, &map, r.preferred, nat[sh->network],
+                                 UINT64_C(1700000000500000)};
+  char *text = msock_netcheck_json(&v, &len);
+  give(req, text, len);
+}
+
 static void be_bugreport(void *ctx, msock_localapi_req req) {
   (void)ctx;
   give(req, strdup("== version ==\n"), 14);
@@ -193,6 +226,7 @@ static void run_daemon(int ready) {
                                      .ping = be_ping,
                                      .whois = be_whois,
                                      .metrics = be_metrics,
+                                     .netcheck = be_netcheck,
                                      .debug_derp = be_debug_derp,
                                      .debug_netmap = be_debug_netmap,
                                      .capture = be_capture,
@@ -520,6 +554,54 @@ START_TEST(version_and_completion) {
 }
 END_TEST
 
+START_TEST(netcheck_lines) {
+  start_daemon("Running");
+  ck_assert_int_eq(run(msock_cmd_netcheck, ""), MSOCK_EXIT_OK);
+  ck_assert_str_eq(out, "\nReport:\n\t* Time: 2023-11-14T22:13:20.500000Z\n\t* UDP: true\n"
+                        "\t* IPv4: yes, 203.0.113.7:40001\n\t* IPv6: no, but OS has support\n"
+                        "\t* MappingVariesByDestIP: false\n\t* PortMapping: not checked\n"
+                        "\t* Nearest DERP: Singapore\n\t* DERP latency:\n"
+                        "\t\t- sin: 9.1ms   (Singapore)\n"
+                        "\t\t- fra: 23.4ms  (Frankfurt)\n"
+                        "\t\t- ams:         (Amsterdam)\n"
+                        "\nYour NAT maps the same port for every destination (easy NAT): direct "
+                        "paths will usually work.\n");
+  ck_assert_str_eq(err, "");
+  sh->network = 1;
+  ck_assert_int_eq(run(msock_cmd_netcheck, ""), MSOCK_EXIT_OK);
+  ck_assert_ptr_nonnull(strstr(out, "\t* UDP: false\n\t* IPv4: (no addr found)\n"
+                                    "\t* IPv6: no, unavailable in OS\n"
+                                    "\t* MappingVariesByDestIP: \n"));
+  ck_assert_ptr_nonnull(strstr(out, "\t* CaptivePortal: false\n\t* Nearest DERP: Frankfurt\n"));
+  ck_assert_ptr_nonnull(strstr(out, "- fra: 1.235s  (Frankfurt)"));
+  ck_assert_ptr_nonnull(strstr(out, "\n\nUDP is blocked: peers are reached through relays only."));
+  sh->network = 2;
+  ck_assert_int_eq(run(msock_cmd_netcheck, ""), MSOCK_EXIT_OK);
+  ck_assert_ptr_nonnull(strstr(out, "Nearest DERP: unknown (no response to latency probes)"));
+  ck_assert_ptr_null(strstr(out, "DERP latency"));
+  stop_daemon();
+}
+END_TEST
+
+START_TEST(netcheck_formats_and_refusals) {
+  start_daemon("Running");
+  ck_assert_int_eq(run(msock_cmd_netcheck, "--format=json"), MSOCK_EXIT_OK);
+  ck_assert_ptr_nonnull(strstr(out, "{\n  \"Now\":\"2023-"));
+  json_object *doc = json_tokener_parse(out);
+  ck_assert_uint_eq(msock_cli_u64(doc, "PreferredDERP"), 901);
+  ck_assert_uint_eq(msock_cli_u64(msock_cli_get(doc, "RegionLatency"), "900"), 23449000);
+  json_object_put(doc);
+  ck_assert_int_eq(run(msock_cmd_netcheck, "--format json-line"), MSOCK_EXIT_OK);
+  ck_assert_ptr_eq(strchr(out, '\n'), out + strlen(out) - 1);
+  ck_assert_int_eq(run(msock_cmd_netcheck, "--format=yaml"), MSOCK_EXIT_USAGE);
+  ck_assert_int_eq(run(msock_cmd_netcheck, "--every=10ms"), MSOCK_EXIT_USAGE);
+  ck_assert_int_eq(run(msock_cmd_netcheck, "--bind-port=41641"), MSOCK_EXIT_NOT_BUILT);
+  ck_assert_int_eq(run(msock_cmd_netcheck, "--bind-address=192.0.2.1"), MSOCK_EXIT_NOT_BUILT);
+  ck_assert_int_eq(run(msock_cmd_netcheck, "word"), MSOCK_EXIT_USAGE);
+  stop_daemon();
+}
+END_TEST
+
 START_TEST(debug_verbs_write_what_came) {
   char path[128], words[256];
   struct stat st;
@@ -571,11 +653,12 @@ START_TEST(daemon_settings) {
 END_TEST
 
 START_TEST(help_is_short) {
-  static const verb_fn verbs[] = {
-      msock_cmd_up,      msock_cmd_login,  msock_cmd_set,       msock_cmd_down,
-      msock_cmd_logout,  msock_cmd_ip,     msock_cmd_status,    msock_cmd_ping,
-      msock_cmd_whois,   msock_cmd_wait,   msock_cmd_debug,     msock_cmd_metrics,
-      msock_cmd_version, msock_cmd_daemon, msock_cmd_bugreport, msock_cmd_completion};
+  static const verb_fn verbs[] = {msock_cmd_up,         msock_cmd_login,   msock_cmd_set,
+                                  msock_cmd_down,       msock_cmd_logout,  msock_cmd_ip,
+                                  msock_cmd_status,     msock_cmd_ping,    msock_cmd_whois,
+                                  msock_cmd_wait,       msock_cmd_debug,   msock_cmd_metrics,
+                                  msock_cmd_version,    msock_cmd_daemon,  msock_cmd_bugreport,
+                                  msock_cmd_completion, msock_cmd_netcheck};
   for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
     unsigned lines = 0;
     ck_assert_int_eq(run(verbs[i], "--help"), MSOCK_EXIT_OK);
@@ -602,6 +685,8 @@ int main(void) {
   tcase_add_test(tc, ping_lines_and_codes);
   tcase_add_test(tc, many_silent_callers);
   tcase_add_test(tc, version_and_completion);
+  tcase_add_test(tc, netcheck_lines);
+  tcase_add_test(tc, netcheck_formats_and_refusals);
   tcase_add_test(tc, debug_verbs_write_what_came);
   tcase_add_test(tc, daemon_settings);
   tcase_add_test(tc, help_is_short);

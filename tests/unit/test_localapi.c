@@ -98,6 +98,11 @@ static void be_gone(void *ctx, msock_localapi_req req) {
   f->gone++;
 }
 
+static void be_netcheck(void *ctx, msock_localapi_req req) {
+  note(ctx, req, "netcheck");
+  answer(ctx, req, "{\"UDP\":true}");
+}
+
 static void be_capture(void *ctx, msock_localapi_req req, uint64_t seconds, uint64_t bytes) {
   char text[64];
   snprintf(text, sizeof text, "capture %u %u", (unsigned)seconds, (unsigned)bytes);
@@ -117,6 +122,7 @@ static void start(fake *f) {
                                      .ping = be_ping,
                                      .whois = be_whois,
                                      .metrics = be_metrics,
+                                     .netcheck = be_netcheck,
                                      .debug_derp = be_prefs,
                                      .debug_netmap = be_prefs,
                                      .capture = be_capture,
@@ -203,6 +209,8 @@ static const struct {
     {POST("ping?ip=100.64.0.1&type=smoke"), 400, false, NULL},
     {POST("ping?ip=100.64.0.1&type=ICMP&size=1201"), 400, false, NULL},
     {POST("ping?ip=100.64.0.1&type=ICMP&size=-1"), 400, false, NULL},
+    {GET("netcheck"), 200, false, "netcheck"},
+    {POST("netcheck"), 405, false, NULL},
     {GET("debug-derp"), 200, false, "prefs"},
     {GET("debug-netmap"), 200, false, "prefs"},
     {POST("debug-capture?seconds=600&bytes=4194304"), 200, true, "capture 600 4194304"},
