@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "disco/datagram.h"
 #include "netcheck/stun.h"
 #include "tests/unit/testing.h"
 #include "tests/unit/vectors.h"
@@ -231,15 +232,38 @@ static void exchanges(json_object *list) {
   }
 }
 
-/* closes: STUN-15 (what is STUN; the other kinds are told apart elsewhere) */
+/* The kind that a verdict of the file means. What the reference leaves to WireGuard, which drops it
+ * there, is junk here unless it looks like WireGuard. */
+static msock_datagram_kind kind_of(const char *verdict, const uint8_t *p, size_t len) {
+  static const struct {
+    const char *begins;
+    msock_datagram_kind kind;
+  } kinds[] = {{"stun", MSOCK_DATAGRAM_STUN},
+               {"disco in Geneve", MSOCK_DATAGRAM_GENEVE_DISCO},
+               {"wireguard in Geneve", MSOCK_DATAGRAM_GENEVE_WIREGUARD},
+               {"disco", MSOCK_DATAGRAM_DISCO}};
+  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+    if (strncmp(verdict, kinds[i].begins, strlen(kinds[i].begins)) == 0) {
+      return kinds[i].kind;
+    }
+  }
+  const bool wireguard = len >= 4 && p[0] >= 1 && p[0] <= 4 && p[1] + p[2] + p[3] == 0;
+  return wireguard ? MSOCK_DATAGRAM_WIREGUARD : MSOCK_DATAGRAM_JUNK;
+}
+
+/* closes: STUN-15 */
 static void demux(json_object *list) {
   for (size_t i = 0; i < json_object_array_length(list); i++) {
     json_object *c = json_object_array_get_idx(list, i);
+    const char *name = vectors_str(FILE_NAME, c, "name");
+    const char *verdict = vectors_str(FILE_NAME, c, "verdict");
     size_t len = 0;
     unsigned char *msg = vectors_hex(FILE_NAME, c, "hex", &len);
-    const bool want = strcmp(vectors_str(FILE_NAME, c, "verdict"), "stun") == 0;
-    vectors_case(FILE_NAME, vectors_str(FILE_NAME, c, "name"), msock_stun_demux(msg, len) == want,
-                 "demux");
+    const msock_datagram_kind want = kind_of(verdict, msg, len);
+    vectors_case(FILE_NAME, name, msock_stun_demux(msg, len) == (want == MSOCK_DATAGRAM_STUN),
+                 "STUN or not");
+    vectors_case(FILE_NAME, name, msock_disco_classify(msg, len).kind == want,
+                 "not the kind of \"%s\"", verdict);
     free(msg);
   }
 }
