@@ -177,8 +177,12 @@ static void add_reason(text *t, const msock_why *w, msock_why_situation is, bool
 
   switch (is) {
   case MSOCK_WHY_IS_DIRECT:
-    add(t, "why: pongs come from there; loss measured %" PRIu32 ".%" PRIu32 " %%\n",
-        w->loss_permille / 10, w->loss_permille % 10);
+    add(t, "why: pongs come from there");
+    if (w->loss_permille > 0) {
+      add(t, "; of the last pings %" PRIu32 ".%" PRIu32 " %% were lost", w->loss_permille / 10,
+          w->loss_permille % 10);
+    }
+    add(t, "\n");
     break;
   case MSOCK_WHY_IS_DIRECT_OFF:
     add(t, "why: direct paths are switched off on this node\n");

@@ -464,15 +464,14 @@ void msock_path_probe(msock_engine *e, uint64_t now_us, msock_path_peer *p) {
 }
 
 uint32_t msock_path_loss(const msock_path_peer *p) {
-  if (p->beats_known < MSOCK_ENGINE_LOSS_MIN_SAMPLES) {
+  uint32_t lost = 0;
+  if (p->beats_known < MSOCK_ENGINE_LOSS_SAMPLES) {
     return 0;
   }
-  const uint64_t seen = p->beats_known < 64 ? (UINT64_C(1) << p->beats_known) - 1 : UINT64_MAX;
-  uint32_t lost = 0;
-  for (uint64_t bits = p->lost & seen; bits != 0; bits &= bits - 1) {
+  for (uint64_t bits = p->lost; bits != 0; bits &= bits - 1) {
     lost++;
   }
-  return lost * 1000 / p->beats_known;
+  return lost * 1000 / MSOCK_ENGINE_LOSS_SAMPLES;
 }
 
 /* A direct path that loses much is measured against the relay: one ping there in each tick. */

@@ -61,7 +61,7 @@ typedef struct msock_why {
   uint32_t n_candidates;    /* addresses of the peer that may be used */
   uint32_t n_pinged;        /* of them pinged since the last path */
   uint32_t n_filtered;      /* addresses refused by policy in the last netmap or call */
-  uint32_t loss_permille;   /* of the last heartbeats, both ways together */
+  uint32_t loss_permille;   /* of the last 64 heartbeats, both ways together; 0 with fewer */
   uint64_t barred_until_us;
   size_t n_events; /* oldest first */
   msock_why_event events[MSOCK_WHY_EVENTS_MAX];
