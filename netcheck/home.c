@@ -103,8 +103,14 @@ static uint64_t scale(uint64_t us, double score) {
   return scaled < 1 ? 1 : scaled < (double)SCALED_MAX_US ? (uint64_t)scaled : SCALED_MAX_US;
 }
 
-static uint64_t best_of(const home_region *r, uint64_t now_us) {
-  uint64_t best = latency_of(r);
+/* For the choice. Relays that were dialled anyway stand in where nothing else may be asked. */
+static uint64_t current_of(const msock_home *h, const home_region *r) {
+  const bool stand_in = h->config.no_https && !h->now.udp;
+  return stand_in ? smaller(latency_of(r), r->derp_us) : latency_of(r);
+}
+
+static uint64_t best_of(const msock_home *h, const home_region *r, uint64_t now_us) {
+  uint64_t best = current_of(h, r);
   for (size_t i = 0; i < r->n_history; i++) {
     if (now_us - r->history[i].at_us <= HISTORY_US) {
       best = smaller(best, r->history[i].rtt_us);
@@ -120,8 +126,8 @@ static size_t choice_input(const msock_home *h, uint64_t now_us,
     const home_region *s = &h->regions[i];
     out[i] = (msock_choice_region){.id = r->id,
                                    .can_be_home = home_region_eligible(h, i),
-                                   .now_us = scale(latency_of(s), r->score),
-                                   .best_us = scale(best_of(s, now_us), r->score),
+                                   .now_us = scale(current_of(h, s), r->score),
+                                   .best_us = scale(best_of(h, s, now_us), r->score),
                                    .heard_us = s->heard_us == MSOCK_NEVER ? MSOCK_NEVER
                                                                           : now_us - s->heard_us};
   }
@@ -458,6 +464,7 @@ void msock_home_link_changed(msock_home *h, uint64_t now_us) {
   for (size_t i = 0; i < h->map.n_regions; i++) {
     h->regions[i].n_history = 0;
     h->regions[i].last_us = 0;
+    h->regions[i].derp_us = 0;
     h->regions[i].heard_us = MSOCK_NEVER;
   }
   h->name_epoch++;
@@ -607,6 +614,13 @@ void msock_home_on_derp_frame(msock_home *h, uint64_t now_us, msock_region_id re
   const size_t i = home_region_index(h, region);
   if (i < h->map.n_regions) {
     h->regions[i].heard_us = now_us;
+  }
+}
+
+void msock_home_on_derp_connected(msock_home *h, msock_region_id region, uint64_t connect_us) {
+  const size_t i = home_region_index(h, region);
+  if (i < h->map.n_regions) {
+    h->regions[i].derp_us = connect_us;
   }
 }
 

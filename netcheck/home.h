@@ -154,6 +154,10 @@ void msock_home_on_captive_result(msock_home *h, uint64_t now_us, uint32_t id, b
 /* A frame came over the DERP connection of that region: it is reachable (netcheck.md 2.6). */
 void msock_home_on_derp_frame(msock_home *h, uint64_t now_us, msock_region_id region);
 
+/* A DERP connection to that region came up; connect_us: what its TCP connect took. Where neither
+ * STUN nor HTTPS measures, this does (netcheck.md 2.8). */
+void msock_home_on_derp_connected(msock_home *h, msock_region_id region, uint64_t connect_us);
+
 /* MSOCK_NEVER when nothing is planned. */
 uint64_t msock_home_next_expiry(const msock_home *h);
 void msock_home_on_expiry(msock_home *h, uint64_t now_us);

@@ -39,6 +39,7 @@ typedef struct home_region {
   uint64_t heard_us;               /* last DERP frame; MSOCK_NEVER = none */
   uint64_t v4_us, v6_us, https_us; /* this round; 0 = not measured */
   uint64_t last_us;                /* of the last report */
+  uint64_t derp_us;                /* last TCP connect to its relay; 0 = none */
   https_state https;
   size_t https_node; /* the one that is asked, or comes next */
   uint8_t https_family;

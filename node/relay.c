@@ -141,6 +141,7 @@ static void on_up(void *ctx, const msock_stream_info *info) {
     memcpy(up.meta_key.b, info->tls->meta_key, sizeof up.meta_key.b);
   }
   c->was_up = true;
+  c->relay->handlers.connected(c->relay->ctx, c->region, info->tcp_us);
   msock_derp_pool_conn_up(c->relay->pool, msock_loop_now_us(), c->id, &up);
 }
 

@@ -233,6 +233,38 @@ START_TEST(without_https_the_lowest_literal_region_is_home) {
 }
 END_TEST
 
+/* ... unless a relay that was dialled for other reasons is known to be nearer. */
+START_TEST(without_https_relays_that_were_dialled_stand_in) {
+  const msock_home_config private_config = {
+      .no_names = true, .no_https = true, .no_captive = true, .sweep = true};
+  world *w = world_new(3);
+  block_udp(w);
+  world_config(w, private_config);
+  start(w);
+  run_until(w, w->now_us + 5 * SEC);
+  ck_assert_uint_eq(msock_home_region(w->h), 1);
+  msock_home_on_derp_connected(w->h, 1, 90 * MS);
+  msock_home_on_derp_connected(w->h, 3, 40 * MS);
+  msock_home_on_derp_connected(w->h, 77, 1 * MS); /* not in the map */
+  run_until(w, w->now_us + 31 * SEC);
+  ck_assert_uint_eq(msock_home_region(w->h), 3);
+  ck_assert_uint_eq(report(w)->regions[2].best_us, 0); /* not a latency of the report */
+  w->stun_us[0] = 5 * MS;                              /* STUN counts alone when it works */
+  run_until(w, w->now_us + 31 * SEC);
+  ck_assert_uint_eq(msock_home_region(w->h), 1);
+  world_free(w);
+
+  w = world_new(2); /* HTTPS measures: the dial does not count */
+  block_udp(w);
+  world_config(w, (msock_home_config){0});
+  start(w);
+  msock_home_on_derp_connected(w->h, 2, 1 * MS);
+  run_until(w, w->now_us + 5 * SEC);
+  ck_assert_uint_eq(msock_home_region(w->h), 1);
+  world_free(w);
+}
+END_TEST
+
 /* Captive portals. */
 
 static const struct {
@@ -302,6 +334,16 @@ START_TEST(who_is_asked_for_a_captive_portal) {
   }
   run_until(w, t0 + 60 * SEC); /* incremental rounds do not look */
   ck_assert_uint_eq(w->looks[0], 1);
+  world_free(w);
+
+  w = world_new(2); /* one answer is enough, however long the round goes on */
+  w->nodes[0].can_port80 = w->nodes[1].can_port80 = true;
+  w->stun_us[1] = SILENT;
+  world_config(w, (msock_home_config){0});
+  start(w);
+  run_until(w, w->now_us + 5 * SEC);
+  ck_assert_uint_eq(report(w)->at_us - t0, 3 * SEC);
+  ck_assert_uint_eq(w->looks[0] + w->looks[1], 0);
   world_free(w);
 
   w = world_new(1); /* not where the profile forbids it */
@@ -633,6 +675,7 @@ int main(void) {
   tcase_add_test(tc, an_ipv6_relay_is_asked_over_ipv6);
   tcase_add_test(tc, stale_https_answers_are_ignored);
   tcase_add_test(tc, without_https_the_lowest_literal_region_is_home);
+  tcase_add_test(tc, without_https_relays_that_were_dialled_stand_in);
   tcase_add_loop_test(tc, captive_portals_are_told_from_relays, 0,
                       sizeof portals / sizeof *portals);
   tcase_add_test(tc, who_is_asked_for_a_captive_portal);
