@@ -5,8 +5,7 @@
 #include <zstd.h>
 
 #define LENGTH_BYTES 4u
-#define CHUNK 16384u                 /* decoded bytes handed to the walk at once */
-#define ZSTD_KEEP_BYTES (256u << 10) /* a larger context (its window) is given back */
+#define CHUNK 16384u /* decoded bytes handed to the walk at once */
 
 struct msock_map_stream {
   const msock_env *env;
@@ -169,11 +168,11 @@ static msock_map_failure end_message(msock_map_stream *s, uint64_t now_us, uint6
   return f;
 }
 
+/* Minutes pass between messages of a quiet tailnet: the context (96 KiB and its window) is made
+ * anew for each. */
 static void trim_memory(msock_map_stream *s) {
-  if (s->zstd && ZSTD_sizeof_DCtx(s->zstd) > ZSTD_KEEP_BYTES) {
-    ZSTD_freeDCtx(s->zstd);
-    s->zstd = NULL;
-  }
+  ZSTD_freeDCtx(s->zstd);
+  s->zstd = NULL;
 }
 
 msock_map_failure msock_map_stream_feed(msock_map_stream *s, uint64_t now_us, uint64_t wall_us,

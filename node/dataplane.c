@@ -7,6 +7,7 @@
 #include "base/ip_packet.h"
 #include "node/echo.h"
 
+#define GROW_MAX 256u /* peers more than asked for, at most */
 #define SLOT_LEN (MSOCK_PACKET_HEADROOM + 2048u + MSOCK_PACKET_TAILROOM)
 #define DATAGRAM_MAX 2048u
 #define PING_HEADERS                                                                               \
@@ -145,7 +146,7 @@ static bool grow_peers(msock_dataplane *d, uint32_t id) {
   }
   uint32_t n = d->n_peers ? d->n_peers : 8;
   while (n <= id) {
-    n += n / 2;
+    n += n / 2 < GROW_MAX ? n / 2 : GROW_MAX;
   }
   msock_dataplane_peer *p = realloc(d->peers, n * sizeof *p);
   if (p == NULL) {

@@ -2,8 +2,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/memory.h"
 #include "node/node_internal.h"
 
+#define TRIM_CHANGES 100u /* a batch of more leaves much free memory behind */
 #define NEWS_BITS                                                                                  \
   (MSOCK_PEER_KEY | MSOCK_PEER_DISCO | MSOCK_PEER_ENDPOINTS | MSOCK_PEER_DERP | MSOCK_PEER_ONLINE)
 
@@ -197,17 +199,18 @@ static void put_self(msock_node *n, const msock_peer *self) {
 }
 
 static void put_derp_map(msock_node *n, uint64_t now_us, const msock_derp_map *from_server) {
-  msock_config_report report = {0};
+  msock_config_report *report = calloc(1, sizeof *report); /* 13 KiB: not for the stack */
   msock_derp_map merged = {0};
   char text[MSOCK_CONFIG_PROBLEM_TEXT_MAX];
-  const bool extended =
-      msock_settings_derp_map(n->opt->settings, from_server, &merged, &report) == MSOCK_OK;
+  const bool extended = report != NULL && msock_settings_derp_map(n->opt->settings, from_server,
+                                                                  &merged, report) == MSOCK_OK;
   const msock_derp_map *map = extended ? &merged : from_server;
 
-  for (size_t i = 0; i < report.n; i++) {
+  for (size_t i = 0; report != NULL && i < report->n; i++) {
     msock_logf(n->deps.log, MSOCK_LOG_WARN, "derp.map_file", "%s",
-               msock_config_problem_text(&report.problems[i], text));
+               msock_config_problem_text(&report->problems[i], text));
   }
+  free(report);
   msock_derp_pool_set_map(msock_relay_pool(n->relay), now_us, map);
   msock_home_set_map(msock_homing_machine(n->homing), now_us, map);
   msock_home_start(msock_homing_machine(n->homing), now_us);
@@ -281,11 +284,12 @@ static void one_change(msock_node *n, uint64_t now_us, const msock_netmap *nm,
 void msock_node_apply_netmap(msock_node *n, uint64_t now_us) {
   msock_netmap *nm = netmap_of(n);
   msock_netmap_change c;
+  size_t n_changes = 0;
 
   if (nm == NULL) {
     return;
   }
-  while (msock_netmap_next_change(nm, &c)) {
+  for (; msock_netmap_next_change(nm, &c); n_changes++) {
     one_change(n, now_us, nm, &c);
   }
   /* The filter first: no packet may pass under rules that are gone. */
@@ -304,6 +308,9 @@ void msock_node_apply_netmap(msock_node *n, uint64_t now_us) {
   if (n->derp_map_dirty) {
     n->derp_map_dirty = false;
     put_derp_map(n, now_us, msock_netmap_derp_map(nm));
+  }
+  if (n_changes >= TRIM_CHANGES) {
+    msock_memory_trim();
   }
 }
 

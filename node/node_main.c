@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "crypto/init.h"
+#include "io/memory.h"
 #include "node/log_sink.h"
 #include "node/node.h"
 
@@ -81,6 +82,7 @@ int msock_node_main(const msock_node_options *opt) {
   static program p;
   const msock_tsnode_config *v = msock_settings_values(opt->settings);
 
+  msock_memory_setup();
   p.opt = opt;
   msock_log_sink_init(&p.sink, (msock_log_level)v->log_level,
                       v->log_format == MSOCK_TSNODE_LOG_JSON, msock_loop_now_us,

@@ -214,14 +214,17 @@ static msock_exit run_node(const daemon_flags *f, msock_settings *s) {
 }
 
 static msock_exit with_settings(const daemon_flags *f, const msock_settings_sources *sources) {
-  msock_config_report report = {0};
+  msock_config_report *report = calloc(1, sizeof *report); /* the stack stays for good */
   msock_settings *s = msock_settings_new(sources);
   msock_exit code = MSOCK_EXIT_CONFIG;
-  if (s == NULL) {
+  if (s == NULL || report == NULL) {
+    msock_settings_free(s);
+    free(report);
     return msock_cli_fail(MSOCK_EXIT_OTHER, "out of memory");
   }
-  const msock_err e = msock_settings_load(s, &report);
-  print_problems(&report);
+  const msock_err e = msock_settings_load(s, report);
+  print_problems(report);
+  free(report);
   if (e == MSOCK_OK) {
     code = f->check_config ? check_config(s)
            : f->cleanup    ? clean_up(msock_settings_values(s))
