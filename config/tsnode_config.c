@@ -317,6 +317,11 @@ static const msock_config_row rows[] = {
      .offset = AT(ipv6),
      .default_text = "false",
      .sentence = "Use IPv6 outside the tunnel."},
+    {.key = "direct",
+     .type = MSOCK_CONFIG_BOOL,
+     .offset = AT(direct),
+     .default_text = "true",
+     .sentence = "Direct UDP paths to peers; false: relays only, peers do not learn our address."},
     {.key = "lan",
      .type = MSOCK_CONFIG_BOOL,
      .offset = AT(lan),
@@ -530,9 +535,7 @@ static bool asks_for_it(const msock_tsnode_config *v, const char *key) {
          : strcmp(key, "accept_dns") == 0                 ? v->accept_dns
          : strcmp(key, "advertise_routes") == 0
              ? v->advertise_routes.n > 0 && strcmp(v->tun, "none") == 0
-         : strcmp(key, "lan") == 0            ? v->lan
-         : strcmp(key, "allow_loopback") == 0 ? v->allow_loopback
-                                              : true;
+             : true;
 }
 
 void msock_tsnode_check_built(const msock_config *c, msock_config_report *report) {
@@ -550,9 +553,6 @@ void msock_tsnode_check_built(const msock_config *c, msock_config_report *report
        "write accept_dns: false", true},
       {"advertise_routes", "routes need a network interface, and tun is none",
        "run as root with a tun, or remove it", false},
-      {"lan", "direct paths are not in this build: no effect", NULL, true},
-      {"allow_loopback", "direct paths are not in this build: no effect", NULL, true},
-      {"fast_failover", "direct paths are not in this build: no effect", NULL, true},
   };
   const msock_tsnode_config *v = msock_tsnode_config_values(c);
   char where[MSOCK_CONFIG_WHERE_MAX];

@@ -57,6 +57,7 @@ typedef struct msock_tsnode_config {
   int64_t mtu;
   int64_t port;
   bool ipv6;
+  bool direct;
   bool lan;
   bool allow_loopback;
   bool fast_failover;

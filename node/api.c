@@ -134,7 +134,10 @@ static void reply_ping(msock_node *n, msock_localapi_req req, const char *ip, co
     out.node_name = name;
     out.node_ip = node_ip;
   }
-  if (r && r->answered) {
+  if (r && r->answered && r->direct.ip.family != 0) {
+    out.latency_us = r->latency_us;
+    out.endpoint = r->direct;
+  } else if (r && r->answered) {
     const msock_derp_map *map =
         msock_netmap_derp_map(msock_control_netmap(msock_control_link_machine(n->control)));
     const msock_derp_region *region = msock_derp_map_find(map, r->region);
@@ -171,6 +174,25 @@ bool msock_node_refuse_while_down(msock_node *n, msock_localapi_req req) {
   return false;
 }
 
+static msock_err send_disco_ping(msock_node *n, const msock_ip *ip, uint64_t tag) {
+  msock_engine *e = msock_paths_engine(n->paths);
+  const msock_peer *p = peer_by_ip(n, ip);
+  return p ? msock_engine_ping(e, msock_loop_now_us(), msock_engine_peer_find(e, &p->key), tag)
+           : MSOCK_ERR_UNKNOWN;
+}
+
+void msock_node_disco_ping_done(void *ctx, uint64_t now_us, const msock_engine_output *r) {
+  const msock_dataplane_ping done = {
+      .answered = !r->timed_out,
+      .latency_us = r->rtt_us,
+      .tag = r->tag,
+      .region = r->via == MSOCK_VIA_DERP ? r->region : 0,
+      .direct = r->via == MSOCK_VIA_DIRECT ? r->addr : (msock_addr){.port = 0},
+  };
+  (void)now_us;
+  msock_node_ping_done(ctx, &done);
+}
+
 static void on_ping(void *ctx, msock_localapi_req req, const msock_ip *ip,
                     msock_localapi_ping_type type, uint32_t size) {
   msock_node *n = ctx;
@@ -182,11 +204,6 @@ static void on_ping(void *ctx, msock_localapi_req req, const msock_ip *ip,
   if (msock_node_refuse_while_down(n, req)) {
     return;
   }
-  if (type == MSOCK_LOCALAPI_PING_DISCO) {
-    msock_localapi_reply_error(api_of(n), msock_loop_now_us(), req, 501,
-                               "disco pings are not in this build: ping with --icmp or --tsmp");
-    return;
-  }
   while (i < MSOCK_PINGS_MAX && n->pings[i].in_use) {
     i++;
   }
@@ -195,8 +212,12 @@ static void on_ping(void *ctx, msock_localapi_req req, const msock_ip *ip,
                                "too many pings at once: wait for some to end");
     return;
   }
-  const msock_err e = msock_dataplane_ping_send(n->plane, msock_loop_now_us(), kind, ip, size,
-                                                MSOCK_NODE_PING_US, i + 1);
+  /* with direct paths off the engine says nothing: the default ping goes through the tunnel then */
+  const bool disco =
+      type == MSOCK_LOCALAPI_PING_DISCO && msock_settings_values(n->opt->settings)->direct;
+  const msock_err e = disco ? send_disco_ping(n, ip, i + 1)
+                            : msock_dataplane_ping_send(n->plane, msock_loop_now_us(), kind, ip,
+                                                        size, MSOCK_NODE_PING_US, i + 1);
   if (e == MSOCK_ERR_UNKNOWN) {
     reply_ping(n, req, text, "no matching peer", NULL);
     return;
@@ -236,6 +257,35 @@ static void on_whois(void *ctx, msock_localapi_req req, const char *addr) {
   reply_text(n, req, JSON_TYPE, text, len);
 }
 
+static void on_why(void *ctx, msock_localapi_req req, const msock_ip *ip) {
+  msock_node *n = ctx;
+  size_t len = 0;
+  char *text = NULL;
+  if (msock_node_refuse_while_down(n, req)) {
+    return;
+  }
+  text = msock_node_why_text(n, ip, &len);
+  if (text == NULL) {
+    msock_localapi_reply_error(api_of(n), msock_loop_now_us(), req, 404,
+                               "no peer of this tailnet has that address");
+    return;
+  }
+  reply_text(n, req, "text/plain; charset=utf-8", text, len);
+}
+
+static void on_endpoints(void *ctx, msock_localapi_req req) {
+  msock_node *n = ctx;
+  size_t len = 0;
+  char *text = msock_node_endpoints_text(n, &len);
+  reply_text(n, req, JSON_TYPE, text, len);
+}
+
+static void on_rebind(void *ctx, msock_localapi_req req) {
+  msock_node *n = ctx;
+  msock_node_rebind(n, msock_loop_now_us());
+  msock_localapi_reply_none(api_of(n), msock_loop_now_us(), req);
+}
+
 static void on_metrics(void *ctx, msock_localapi_req req) {
   msock_node *n = ctx;
   size_t len = 0;
@@ -255,6 +305,9 @@ msock_localapi_backend msock_node_api_backend(msock_node *n) {
       .ping = on_ping,
       .whois = on_whois,
       .metrics = on_metrics,
+      .why = on_why,
+      .debug_endpoints = on_endpoints,
+      .debug_rebind = on_rebind,
       .netcheck = msock_node_netcheck,
       .debug_derp = msock_node_debug_derp,
       .debug_netmap = msock_node_debug_netmap,

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/disco_look.h"
 #include "base/ip_packet.h"
 #include "node/echo.h"
 
@@ -22,6 +21,7 @@ struct msock_dataplane {
   msock_wg *wg;
   msock_filter *filter;
   msock_tun *tun;
+  msock_engine *engine;
   uint32_t mtu_bytes;
 
   msock_dataplane_peer *peers; /* by wg id */
@@ -38,6 +38,12 @@ struct msock_dataplane {
   size_t n_rx;
   msock_node_key rx_src;
   msock_region_id rx_region;
+  msock_addr rx_addr; /* of the batch at hand; family 0: by relay */
+
+  /* sealed datagrams with a direct path, waiting for one send */
+  msock_packet direct[MSOCK_BATCH_MAX];
+  msock_addr direct_to[MSOCK_BATCH_MAX];
+  size_t n_direct;
 
   uint8_t *out_buf;
   size_t out_cap;
@@ -58,7 +64,7 @@ msock_dataplane *msock_dataplane_new(const msock_node_deps *deps, const msock_no
   d->handlers = *handlers;
   d->ctx = ctx;
   d->next_news_us = MSOCK_NEVER;
-  msock_pings_init(&d->pings);
+  msock_node_pings_init(&d->pings);
   d->wg = msock_wg_new(&deps->env, key, &cfg);
   d->filter = msock_filter_new(filter);
   d->arena = malloc((size_t)MSOCK_BATCH_MAX * SLOT_LEN);
@@ -83,6 +89,10 @@ void msock_dataplane_free(msock_dataplane *d) {
   free(d->arena);
   free(d->out_buf);
   free(d);
+}
+
+void msock_dataplane_set_engine(msock_dataplane *d, msock_engine *engine) {
+  d->engine = engine;
 }
 
 void msock_dataplane_set_tun(msock_dataplane *d, msock_tun *tun) {
@@ -175,7 +185,8 @@ msock_err msock_dataplane_peer_put(msock_dataplane *d, uint64_t now_us,
       msock_wg_peer_remove(d->wg, *id);
       return MSOCK_ERR_NOMEM;
     }
-    d->peers[*id] = (msock_dataplane_peer){.in_use = true, .key = r->key};
+    d->peers[*id] =
+        (msock_dataplane_peer){.in_use = true, .key = r->key, .path = MSOCK_ENGINE_PEER_NONE};
   }
   msock_dataplane_peer *p = &d->peers[*id];
   const bool anew = started_anew(p, &r->disco);
@@ -241,20 +252,55 @@ static void repeat_news(msock_dataplane *d, uint64_t now_us) {
 
 /* --- out --- */
 
-static void to_peer(msock_dataplane *d, uint64_t now_us, uint32_t id, const uint8_t *p, size_t len,
+static void flush_direct(msock_dataplane *d) {
+  if (d->n_direct > 0) {
+    d->handlers.send_direct(d->ctx, d->direct, d->direct_to, d->n_direct);
+    d->n_direct = 0;
+  }
+}
+
+/* One sealed datagram on its way. A direct one waits for flush_direct: its bytes must stay. */
+static void to_peer(msock_dataplane *d, uint64_t now_us, uint32_t id, const msock_packet *k,
                     bool initiation) {
   msock_dataplane_peer *peer = peer_of(d, id);
-  if (peer && d->handlers.send_relay(d->ctx, &peer->key, peer->home, p, len)) {
+  msock_route route = {.via = MSOCK_VIA_NONE};
+
+  if (peer == NULL) {
+    return;
+  }
+  msock_engine_route(d->engine, peer->path, now_us, &route);
+  if (route.via == MSOCK_VIA_DIRECT) {
+    if (d->n_direct == MSOCK_BATCH_MAX) {
+      flush_direct(d);
+    }
+    d->direct[d->n_direct] = *k;
+    d->direct_to[d->n_direct++] = route.addr;
+    d->counters.tx_direct_packets++;
+    d->counters.tx_direct_bytes += k->len;
+    peer->last_tx_us = now_us;
+    msock_engine_on_data_sent(d->engine, now_us, peer->path, &route.addr);
+    return;
+  }
+  msock_engine_on_data_sent(d->engine, now_us, peer->path, NULL); /* also without a way: it looks */
+  if (route.via == MSOCK_VIA_DERP &&
+      d->handlers.send_relay(d->ctx, &peer->key, route.region, msock_packet_data(k), k->len)) {
     peer->last_tx_us = now_us;
     return;
   }
   if (initiation) {
     msock_wg_peer_unsent(d->wg, id);
   }
-  if (peer) {
-    peer->tx_dropped++;
-  }
+  peer->tx_dropped++;
   d->counters.tx_no_path++;
+}
+
+/* A cookie reply has no peer yet: back where its cause came from. */
+static void send_cookie(msock_dataplane *d, const msock_wg_source *to, const msock_packet *k) {
+  if (to->by_relay) {
+    d->handlers.send_relay(d->ctx, &to->relay, to->tag, msock_packet_data(k), k->len);
+  } else {
+    d->handlers.send_direct(d->ctx, k, &to->addr, 1);
+  }
 }
 
 /* Handshakes, keepalives and packets that waited for a session. */
@@ -265,18 +311,20 @@ static void flush_engine(msock_dataplane *d, uint64_t now_us) {
   size_t len = 0;
 
   while ((len = msock_wg_next_output(d->wg, now_us, wall_us, &out, d->out_buf, d->out_cap)) > 0) {
-    if (out.kind == MSOCK_WG_OUT_COOKIE) { /* no peer yet: back where it came from */
-      if (out.source.by_relay) {
-        d->handlers.send_relay(d->ctx, &out.source.relay, out.source.tag, d->out_buf, len);
-      }
-      continue;
+    const msock_packet k = {.buf = d->out_buf, .cap = (uint32_t)d->out_cap, .len = (uint32_t)len};
+    if (out.kind == MSOCK_WG_OUT_COOKIE) {
+      send_cookie(d, &out.source, &k);
+    } else {
+      to_peer(d, now_us, out.peer_id, &k, out.kind == MSOCK_WG_OUT_INITIATION);
+      flush_direct(d); /* the buffer is used again */
     }
-    to_peer(d, now_us, out.peer_id, d->out_buf, len, out.kind == MSOCK_WG_OUT_INITIATION);
   }
   while (msock_wg_next_event(d->wg, &ev)) {
     msock_dataplane_peer *p = peer_of(d, ev.peer_id);
     if (p && ev.kind == MSOCK_WG_EV_SESSION_UP) {
       p->news_until_us = 0;
+    } else if (p && ev.kind == MSOCK_WG_EV_STALLED) {
+      msock_engine_on_data_stalled(d->engine, now_us, p->path);
     }
   }
 }
@@ -300,9 +348,10 @@ static void send_plain(msock_dataplane *d, msock_packet *pkts, size_t n, uint64_
   msock_wg_seal(d->wg, now_us, pkts, kept, ids);
   for (size_t i = 0; i < kept; i++) {
     if (ids[i] != MSOCK_WG_PEER_NONE) {
-      to_peer(d, now_us, ids[i], msock_packet_data(&pkts[i]), pkts[i].len, false);
+      to_peer(d, now_us, ids[i], &pkts[i], false);
     }
   }
+  flush_direct(d);
 }
 
 void msock_dataplane_on_tun(void *ctx, msock_packet *pkts, size_t n, uint64_t now_us) {
@@ -323,7 +372,8 @@ static void ping_answered(msock_dataplane *d, uint64_t now_us, const msock_ping 
                             .latency_us = now_us - p->sent_us,
                             .tag = p->tag,
                             .peer = p->peer,
-                            .region = d->rx_region};
+                            .region = d->rx_addr.ip.family ? 0 : d->rx_region,
+                            .direct = d->rx_addr};
   d->handlers.ping_done(d->ctx, &r);
 }
 
@@ -344,7 +394,7 @@ static bool on_tsmp(msock_dataplane *d, msock_packet *p, uint64_t now_us) {
     for (size_t i = 0; i < MSOCK_TSMP_DATA_LEN; i++) {
       id = id << 8 | m.data[i];
     }
-    if (msock_pings_match(&d->pings, now_us, MSOCK_PING_TSMP, id, &m.from, &hit)) {
+    if (msock_node_pings_match(&d->pings, now_us, MSOCK_PING_TSMP, id, &m.from, &hit)) {
       ping_answered(d, now_us, &hit);
     }
   }
@@ -356,8 +406,8 @@ static bool on_echo_reply(msock_dataplane *d, const msock_packet *p, uint64_t no
   msock_echo_reply r;
   msock_ping hit;
   if (d->pings.n == 0 || msock_echo_parse_reply(msock_packet_data(p), p->len, &r) != MSOCK_OK ||
-      !msock_pings_match(&d->pings, now_us, MSOCK_PING_ICMP, (uint64_t)r.id << 16 | r.seq, &r.from,
-                         &hit)) {
+      !msock_node_pings_match(&d->pings, now_us, MSOCK_PING_ICMP, (uint64_t)r.id << 16 | r.seq,
+                              &r.from, &hit)) {
     return false;
   }
   ping_answered(d, now_us, &hit);
@@ -403,53 +453,89 @@ static void deliver(msock_dataplane *d, msock_packet *pkts, size_t n, uint64_t n
   }
 }
 
-/* Opens the collected batch of one source. */
-static void open_batch(msock_dataplane *d, uint64_t now_us) {
+/* Opens n datagrams of one source, delivers what is inside. */
+static void open_from(msock_dataplane *d, uint64_t now_us, const msock_wg_source *src,
+                      msock_region_id region, msock_packet *pkts, size_t n) {
   msock_wg_result results[MSOCK_BATCH_MAX];
   msock_packet plain[MSOCK_BATCH_MAX];
-  const msock_wg_source src = {.by_relay = true, .relay = d->rx_src, .tag = (uint32_t)d->rx_region};
-  const size_t n = d->n_rx;
+  const msock_addr *from = src->by_relay ? NULL : &src->addr;
   size_t n_plain = 0;
   bool no_session = false;
 
-  d->n_rx = 0;
-  if (n == 0) {
-    return;
-  }
-  msock_wg_open(d->wg, now_us, msock_loop_wall_us(), &src, d->rx, n, results);
+  d->rx_addr = src->by_relay ? (msock_addr){0} : src->addr;
+  msock_wg_open(d->wg, now_us, msock_loop_wall_us(), src, pkts, n, results);
   for (size_t i = 0; i < n; i++) {
     msock_dataplane_peer *p = peer_of(d, results[i].peer_id);
     if (p) {
       p->last_rx_us = now_us;
-      p->rx_region = d->rx_region;
+      p->rx_region = src->by_relay ? region : p->rx_region;
+      msock_engine_on_data_received(d->engine, now_us, p->path, from, region);
     }
     if (results[i].kind == MSOCK_WG_PLAIN) {
-      plain[n_plain++] = d->rx[i];
+      plain[n_plain++] = pkts[i];
     }
     no_session = no_session || results[i].kind == MSOCK_WG_NO_SESSION;
   }
-  if (no_session) { /* this node was started anew, and the relay vouches for who does not know it:
-                       the peer's own time-out would take 15 s */
-    msock_wg_peer_open_session(d->wg, now_us, msock_wg_peer_find(d->wg, &d->rx_src));
+  if (no_session && src->by_relay) { /* this node was started anew, and the relay vouches for who
+                                        does not know it: the peer's own time-out would take 15 s */
+    msock_wg_peer_open_session(d->wg, now_us, msock_wg_peer_find(d->wg, &src->relay));
+  } else if (no_session) { /* by UDP only where the engine confirmed the address for the peer */
+    const uint32_t path = msock_engine_peer_of_source(d->engine, &src->addr);
+    for (uint32_t id = 0; id < d->n_peers; id++) {
+      if (d->peers[id].in_use && path != MSOCK_ENGINE_PEER_NONE && d->peers[id].path == path) {
+        msock_wg_peer_open_session(d->wg, now_us, id);
+      }
+    }
   }
   flush_engine(d, now_us); /* a response lets staged packets go before any answer */
   deliver(d, plain, n_plain, now_us);
 }
 
-void msock_dataplane_on_relay(msock_dataplane *d, uint64_t now_us, msock_region_id region,
-                              const msock_node_key *src, const uint8_t *p, size_t len) {
-  const uint32_t id = msock_wg_peer_find(d->wg, src);
-
-  if (id == MSOCK_WG_PEER_NONE) {
-    d->counters.rx_unknown_source++;
-    return;
+/* The collected batch of one relay source. */
+static void open_batch(msock_dataplane *d, uint64_t now_us) {
+  const msock_wg_source src = {.by_relay = true, .relay = d->rx_src, .tag = (uint32_t)d->rx_region};
+  const size_t n = d->n_rx;
+  d->n_rx = 0;
+  if (n > 0) {
+    open_from(d, now_us, &src, d->rx_region, d->rx, n);
   }
-  if (msock_looks_like_disco(p, len)) {
-    /* It wants to talk to us and sits at this relay now: open the session from our side, so that
-     * a handshake of its own that came too early costs nobody 5 s. */
-    d->counters.rx_disco_relay++;
+}
+
+void msock_dataplane_on_udp(msock_dataplane *d, uint64_t now_us, msock_packet *pkts,
+                            const msock_addr *from, size_t n) {
+  for (size_t i = 0; i < n;) {
+    size_t end = i + 1;
+    const msock_wg_source src = {.addr = from[i]};
+    while (end < n && msock_addr_equal(&from[end], &from[i])) {
+      end++;
+    }
+    d->counters.rx_direct_packets += end - i;
+    for (size_t k = i; k < end; k++) {
+      d->counters.rx_direct_bytes += pkts[k].len;
+    }
+    open_from(d, now_us, &src, 0, pkts + i, end - i);
+    i = end;
+  }
+}
+
+void msock_dataplane_peer_set_path(msock_dataplane *d, uint32_t id, uint32_t path) {
+  msock_dataplane_peer *p = peer_of(d, id);
+  if (p) {
+    p->path = path;
+  }
+}
+
+void msock_dataplane_peer_hello(msock_dataplane *d, uint64_t now_us, uint32_t id) {
+  if (peer_of(d, id)) {
     msock_wg_peer_open_session(d->wg, now_us, id);
     msock_wg_peer_kick(d->wg, now_us, id);
+  }
+}
+
+void msock_dataplane_on_relay(msock_dataplane *d, uint64_t now_us, msock_region_id region,
+                              const msock_node_key *src, const uint8_t *p, size_t len) {
+  if (msock_wg_peer_find(d->wg, src) == MSOCK_WG_PEER_NONE) {
+    d->counters.rx_unknown_source++;
     return;
   }
   if (len > DATAGRAM_MAX) {
@@ -480,7 +566,7 @@ void msock_dataplane_pump(msock_dataplane *d, uint64_t now_us) {
   }
   repeat_news(d, now_us);
   flush_engine(d, now_us);
-  while (msock_pings_expire(&d->pings, now_us, &late)) {
+  while (msock_node_pings_expire(&d->pings, now_us, &late)) {
     const msock_dataplane_ping r = {.tag = late.tag, .peer = late.peer};
     d->handlers.ping_done(d->ctx, &r);
   }
@@ -488,7 +574,7 @@ void msock_dataplane_pump(msock_dataplane *d, uint64_t now_us) {
 
 uint64_t msock_dataplane_next_expiry(const msock_dataplane *d) {
   uint64_t t = msock_wg_next_expiry(d->wg);
-  const uint64_t ping = msock_pings_next_expiry(&d->pings);
+  const uint64_t ping = msock_node_pings_next_expiry(&d->pings);
   t = ping < t ? ping : t;
   return d->next_news_us < t ? d->next_news_us : t;
 }
@@ -521,7 +607,7 @@ msock_err msock_dataplane_ping_send(msock_dataplane *d, uint64_t now_us, msock_p
   if (from == NULL || !msock_wg_lookup(d->wg, to, &id)) {
     return MSOCK_ERR_UNKNOWN;
   }
-  const msock_err e = msock_pings_add(&d->pings, &d->deps.env, &p);
+  const msock_err e = msock_node_pings_add(&d->pings, &d->deps.env, &p);
   if (e != MSOCK_OK) {
     return e;
   }
@@ -535,7 +621,7 @@ msock_err msock_dataplane_ping_send(msock_dataplane *d, uint64_t now_us, msock_p
                              (uint16_t)p.id, payload, size < room ? size : room);
   }
   if (len < 0) {
-    msock_pings_forget(&d->pings, tag);
+    msock_node_pings_forget(&d->pings, tag);
     return (msock_err)len;
   }
   k.len = (uint32_t)len;
@@ -545,5 +631,5 @@ msock_err msock_dataplane_ping_send(msock_dataplane *d, uint64_t now_us, msock_p
 }
 
 void msock_dataplane_ping_forget(msock_dataplane *d, uint64_t tag) {
-  msock_pings_forget(&d->pings, tag);
+  msock_node_pings_forget(&d->pings, tag);
 }

@@ -1,7 +1,8 @@
 /* node/dataplane.h: one packet's way through the node.
  *
- *   out: TUN read (batch) -> packet filter -> wg seals in place -> relay
- *   in:  relay (batch) -> wg opens in place, source checked -> packet filter -> TUN write (batch)
+ *   out: TUN read (batch) -> packet filter -> wg seals in place -> route of the path engine ->
+ *        one UDP batch, or the relay
+ *   in:  UDP or relay (batch) -> wg opens in place, source checked -> packet filter -> TUN write
  *
  * Without a TUN the node answers ICMP echo to its own addresses itself. TSMP pings are answered by
  * the node in both modes. Pings that were asked for here are matched on their way in.
@@ -23,6 +24,7 @@
 #include "base/packet.h"
 #include "filter/filter.h"
 #include "io/tun.h"
+#include "magicsock/magicsock.h"
 #include "node/deps.h"
 #include "node/pings.h"
 #include "wg/wg.h"
@@ -38,6 +40,7 @@ typedef struct msock_dataplane_peer {
   bool in_use;
   uint64_t node_id; /* of the netmap */
   msock_node_key key;
+  uint32_t path;         /* its id in the path engine; MSOCK_ENGINE_PEER_NONE = not there */
   msock_disco_key disco; /* new at each start of the peer; zero = not known yet */
   msock_region_id home;  /* 0 = unknown */
   uint64_t last_rx_us;   /* authenticated traffic; 0 = never */
@@ -52,22 +55,26 @@ typedef struct msock_dataplane_ping {
   uint64_t latency_us;
   uint64_t tag;
   msock_ip peer;
-  msock_region_id region; /* the relay region it came by */
+  msock_region_id region; /* the relay region it came by; 0 = direct */
+  msock_addr direct;      /* the address it came from; family 0 = by relay */
 } msock_dataplane_ping;
 
 typedef struct msock_dataplane_handlers {
   /* Sends one datagram by relay. False: no way to this peer is known now. */
   bool (*send_relay)(void *ctx, const msock_node_key *dst, msock_region_id home, const uint8_t *p,
                      size_t len);
+  /* Sends n <= MSOCK_BATCH_MAX datagrams to confirmed addresses, in order, now. */
+  void (*send_direct)(void *ctx, const msock_packet *pkts, const msock_addr *to, size_t n);
   void (*ping_done)(void *ctx, const msock_dataplane_ping *r);
 } msock_dataplane_handlers;
 
 typedef struct msock_dataplane_counters {
-  uint64_t rx_disco_relay;    /* disco over DERP: not spoken yet, dropped */
   uint64_t rx_too_long;       /* over what a tunnel packet can be */
   uint64_t rx_unknown_source; /* relayed by a key that is not in the netmap */
   uint64_t rx_unclaimed;      /* passed the filter, nobody takes it (no TUN) */
   uint64_t tx_no_path;
+  uint64_t rx_direct_packets, rx_direct_bytes; /* datagrams by UDP */
+  uint64_t tx_direct_packets, tx_direct_bytes;
   uint64_t rx_bytes, rx_packets, tx_bytes, tx_packets; /* inside the tunnel */
 } msock_dataplane_counters;
 
@@ -78,6 +85,8 @@ msock_dataplane *msock_dataplane_new(const msock_node_deps *deps, const msock_no
                                      const msock_dataplane_handlers *handlers, void *ctx);
 void msock_dataplane_free(msock_dataplane *d);
 
+/* Who decides the way of each datagram. Borrowed; set once, before any traffic. */
+void msock_dataplane_set_engine(msock_dataplane *d, msock_engine *engine);
 /* NULL = userspace mode. Borrowed. */
 void msock_dataplane_set_tun(msock_dataplane *d, msock_tun *tun);
 /* For msock_tun_open: its read callback; ctx is the data plane. */
@@ -110,10 +119,19 @@ uint32_t msock_dataplane_peer_find(const msock_dataplane *d, const msock_node_ke
 /* NULL for an unused id. ids are 0 .. msock_dataplane_peer_bound - 1. */
 const msock_dataplane_peer *msock_dataplane_peer_at(const msock_dataplane *d, uint32_t id);
 uint32_t msock_dataplane_peer_bound(const msock_dataplane *d);
+/* Its id in the path engine. */
+void msock_dataplane_peer_set_path(msock_dataplane *d, uint32_t id, uint32_t path);
+/* It wants to talk to us and is reachable now: opens a session from our side, so that a handshake
+ * of its own that came too early costs nobody 5 s. */
+void msock_dataplane_peer_hello(msock_dataplane *d, uint64_t now_us, uint32_t id);
 /* Something about this peer's path changed: pending handshakes go out now, and fast for a while. */
 void msock_dataplane_peer_news(msock_dataplane *d, uint64_t now_us, uint32_t id);
 
-/* A datagram that a relay delivered. Collected; msock_dataplane_pump works the batch off. */
+/* WireGuard datagrams from the UDP socket, n <= MSOCK_BATCH_MAX, opened in place. */
+void msock_dataplane_on_udp(msock_dataplane *d, uint64_t now_us, msock_packet *pkts,
+                            const msock_addr *from, size_t n);
+/* A datagram that a relay delivered; disco does not come here. Collected; msock_dataplane_pump
+ * works the batch off. */
 void msock_dataplane_on_relay(msock_dataplane *d, uint64_t now_us, msock_region_id region,
                               const msock_node_key *src, const uint8_t *p, size_t len);
 /* Works off what was collected, sends what the engine has. Once per turn, after the inputs. */

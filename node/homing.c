@@ -88,6 +88,10 @@ void msock_homing_free(msock_homing *h) {
   free(h);
 }
 
+void msock_homing_set_socket(msock_homing *h, msock_udp *udp) {
+  h->udp = udp;
+}
+
 msock_home *msock_homing_machine(msock_homing *h) {
   return h->home;
 }
@@ -218,6 +222,9 @@ static void start_captive(msock_homing *h, uint64_t now_us, const msock_home_out
 /* A full buffer or a local firewall (EPERM) is loss on the wire, not a family that cannot send. */
 static void send_stun(msock_homing *h, const msock_home_output *o) {
   errno = 0;
+  if (h->udp == NULL) { /* lost since: the round falls back to TCP */
+    return;
+  }
   const msock_err e = msock_egress_sendto(h->deps.egress, MSOCK_PURPOSE_STUN, msock_udp_fd(h->udp),
                                           &o->addr, o->bytes, o->len);
   const bool ok = e == MSOCK_OK || e == MSOCK_ERR_AGAIN || (e == MSOCK_ERR_IO && errno == EPERM);

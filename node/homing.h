@@ -26,6 +26,8 @@ typedef struct msock_homing msock_homing;
 msock_homing *msock_homing_new(const msock_node_deps *deps, msock_udp *udp,
                                const msock_homing_handlers *handlers, void *ctx);
 void msock_homing_free(msock_homing *h);
+/* The socket was bound again, or is gone (NULL). */
+void msock_homing_set_socket(msock_homing *h, msock_udp *udp);
 /* The machine itself: map, start, stop and reports go straight to it; pump afterwards. */
 msock_home *msock_homing_machine(msock_homing *h);
 void msock_homing_pump(msock_homing *h, uint64_t now_us);

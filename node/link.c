@@ -77,3 +77,9 @@ void msock_link_free(msock_link *l) {
 bool msock_link_has(const msock_link *l, const msock_ip *ip) {
   return msock_ip_is_loopback(ip) || bsearch(ip, l->addrs, l->n, sizeof *l->addrs, by_ip) != NULL;
 }
+
+size_t msock_link_addresses(const msock_link *l, msock_ip *out, size_t cap) {
+  const size_t n = l->n < cap ? l->n : cap;
+  memcpy(out, l->addrs, n * sizeof *out);
+  return n;
+}

@@ -4,6 +4,7 @@
 #define MSOCK_NODE_LINK_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "base/addr.h"
 #include "base/err.h"
@@ -16,6 +17,8 @@ typedef struct msock_link msock_link;
 msock_err msock_link_new(const msock_node_deps *deps, const char *device,
                          void (*changed)(void *ctx), void *ctx, msock_link **out);
 void msock_link_free(msock_link *l); /* NULL is fine */
+/* The addresses now, at most cap; gives how many were written. */
+size_t msock_link_addresses(const msock_link *l, msock_ip *out, size_t cap);
 /* Whether the machine has this address now. Loopback always. */
 bool msock_link_has(const msock_link *l, const msock_ip *ip);
 

@@ -229,6 +229,24 @@ static void run_metrics(const call *c) {
   c->l->backend.metrics(c->l->backend.ctx, c->req);
 }
 
+static void run_why(const call *c) {
+  char text[MSOCK_IP_TEXT_MAX];
+  msock_ip ip;
+  if (!param(c, "ip", text, sizeof text) || msock_ip_parse(text, &ip) != MSOCK_OK) {
+    fail(c, 400, "parameter ip must be an IP address");
+    return;
+  }
+  c->l->backend.why(c->l->backend.ctx, c->req, &ip);
+}
+
+static void run_debug_endpoints(const call *c) {
+  c->l->backend.debug_endpoints(c->l->backend.ctx, c->req);
+}
+
+static void run_debug_rebind(const call *c) {
+  c->l->backend.debug_rebind(c->l->backend.ctx, c->req);
+}
+
 static void run_netcheck(const call *c) {
   c->l->backend.netcheck(c->l->backend.ctx, c->req);
 }
@@ -275,6 +293,9 @@ static const route routes[] = {
     {"ping", "POST", false, run_ping},
     {"whois", "GET", false, run_whois},
     {"metrics", "GET", false, run_metrics},
+    {"why", "GET", false, run_why},
+    {"debug-endpoints", "GET", false, run_debug_endpoints},
+    {"debug-rebind", "POST", true, run_debug_rebind},
     {"netcheck", "GET", false, run_netcheck},
     {"debug-derp", "GET", false, run_debug_derp},
     {"debug-netmap", "GET", false, run_debug_netmap},

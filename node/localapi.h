@@ -19,6 +19,9 @@
  *   GET   /localapi/v0/whois?addr=              read    apitype.WhoIsResponse
  *   GET   /localapi/v0/metrics                  read    Prometheus text
  * and ours:
+ *   GET   /localapi/v0/why?ip=                  read    text: why a peer is on its path
+ *   GET   /localapi/v0/debug-endpoints          read    {"Self": [...], "Peers": [...]}
+ *   POST  /localapi/v0/debug-rebind             write   -> 204
  *   GET   /localapi/v0/netcheck                 read    a fresh report: netcheck.Report and TSNode
  *   GET   /localapi/v0/debug-derp               read    {"Regions": [...]}
  *   GET   /localapi/v0/debug-netmap             read    self, peers, filter, DNS; no private data
@@ -86,6 +89,10 @@ typedef struct msock_localapi_backend {
   /* addr is as given: an IP, ip:port, or "nodekey:<hex>". 404 when there is no such node. */
   void (*whois)(void *ctx, msock_localapi_req req, const char *addr);
   void (*metrics)(void *ctx, msock_localapi_req req);
+  /* Text, or 404 when no peer has the address. */
+  void (*why)(void *ctx, msock_localapi_req req, const msock_ip *ip);
+  void (*debug_endpoints)(void *ctx, msock_localapi_req req);
+  void (*debug_rebind)(void *ctx, msock_localapi_req req);
   /* Answers when one full round has ended, up to 12 s later. */
   void (*netcheck)(void *ctx, msock_localapi_req req);
   void (*debug_derp)(void *ctx, msock_localapi_req req);

@@ -17,9 +17,25 @@ static msock_netmap *netmap_of(const msock_node *n) {
 
 static void remove_key(msock_node *n, const msock_node_key *key) {
   const uint32_t id = msock_dataplane_peer_find(n->plane, key);
+  msock_engine *e = msock_paths_engine(n->paths);
   if (id != MSOCK_WG_PEER_NONE) {
     msock_dataplane_peer_remove(n->plane, id);
   }
+  msock_engine_peer_remove(e, msock_engine_peer_find(e, key));
+}
+
+/* The path engine's view of a peer: its endpoints in the netmap are the whole list. */
+static void put_path(msock_node *n, uint64_t now_us, const msock_peer *p, uint32_t id) {
+  const msock_engine_peer k = {.node = p->key,
+                               .disco = p->disco,
+                               .home = p->home_derp,
+                               .endpoints = p->endpoints,
+                               .n_endpoints = p->n_endpoints};
+  uint32_t path = MSOCK_ENGINE_PEER_NONE;
+  if (msock_engine_peer_put(msock_paths_engine(n->paths), now_us, &k, &path) != MSOCK_OK) {
+    msock_logf(n->deps.log, MSOCK_LOG_WARN, "path.peer_refused", "id=%" PRIu64, p->id);
+  }
+  msock_dataplane_peer_set_path(n->plane, id, path);
 }
 
 /* The data plane gets the peer as the netmap has it now, or loses it. */
@@ -38,6 +54,7 @@ static void put_peer(msock_node *n, uint64_t now_us, const msock_peer *p, uint32
                p->id, msock_err_text(e));
     return;
   }
+  put_path(n, now_us, p, id);
   if (what & NEWS_BITS) {
     msock_dataplane_peer_news(n->plane, now_us, id);
   }
@@ -169,6 +186,15 @@ static void put_device(msock_node *n, const msock_prefix *addrs, size_t count) {
   }
 }
 
+/* Addresses of the tailnet itself are never a path to a peer. */
+static void set_overlay(msock_node *n, const msock_peer *self) {
+  msock_prefix p[MSOCK_NETMAP_ADDRESSES_MAX + 2] = {
+      {.ip = {.family = 4, .b = {100, 64}}, .bits = 10},
+      {.ip = {.family = 6, .b = {0xfd, 0x7a, 0x11, 0x5c, 0xa1, 0xe0}}, .bits = 48}};
+  memcpy(p + 2, self->addresses, self->n_addresses * sizeof *p);
+  msock_engine_set_overlay(msock_paths_engine(n->paths), p, self->n_addresses + 2u);
+}
+
 static void put_self(msock_node *n, const msock_peer *self) {
   char why[MSOCK_WHY_MAX];
   char text[MSOCK_PREFIX_TEXT_MAX];
@@ -183,6 +209,7 @@ static void put_self(msock_node *n, const msock_peer *self) {
                                 st->prefs.advertise_routes,
                                 n->device.tun ? st->prefs.n_advertise_routes : 0);
   put_device(n, self->addresses, self->n_addresses);
+  set_overlay(n, self);
   if (same) {
     return;
   }
@@ -223,7 +250,8 @@ static void resync_peers(msock_node *n, uint64_t now_us, const msock_netmap *nm)
   for (uint32_t id = 0; id < msock_dataplane_peer_bound(n->plane); id++) {
     const msock_dataplane_peer *p = msock_dataplane_peer_at(n->plane, id);
     if (p && msock_netmap_find_key(nm, &p->key) == NULL) {
-      msock_dataplane_peer_remove(n->plane, id);
+      const msock_node_key key = p->key;
+      remove_key(n, &key);
     }
   }
   for (size_t i = 0; i < msock_netmap_count(nm); i++) {
@@ -325,6 +353,7 @@ void msock_node_restore_netmap(msock_node *n, uint64_t now_us) {
 
 void msock_node_clear_netmap(msock_node *n, uint64_t now_us) {
   msock_dataplane_clear(n->plane);
+  msock_engine_netmap_clear(msock_paths_engine(n->paths));
   msock_home_stop(msock_homing_machine(n->homing));
   msock_home_set_map(msock_homing_machine(n->homing), now_us, NULL);
   msock_derp_pool_set_home(msock_relay_pool(n->relay), now_us, 0);

@@ -1,11 +1,11 @@
 #include "node/node.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/disco_look.h"
 #include "crypto/wipe.h"
 #include "crypto/x25519.h"
 #include "node/node_internal.h"
@@ -16,18 +16,28 @@
 
 /* --- parts talk to each other only through these --- */
 
-/* A peer whose home is not known yet is looked for at our own: control.md 5.1. */
-static bool send_relay(void *ctx, const msock_node_key *dst, msock_region_id home, const uint8_t *p,
-                       size_t len) {
+static bool send_relay(void *ctx, const msock_node_key *dst, msock_region_id region,
+                       const uint8_t *p, size_t len) {
   msock_node *n = ctx;
-  const msock_region_id region = home ? home : msock_home_region(msock_homing_machine(n->homing));
   return msock_relay_send(n->relay, msock_loop_now_us(), dst, region, p, len);
+}
+
+static void send_direct(void *ctx, const msock_packet *pkts, const msock_addr *to, size_t count) {
+  msock_node *n = ctx;
+  if (n->udp) {
+    msock_udp_send(n->udp, MSOCK_PURPOSE_WG, pkts, to, count);
+  }
 }
 
 static void on_relay_packet(void *ctx, uint64_t now_us, msock_region_id region,
                             const msock_node_key *src, const uint8_t *data, size_t len) {
   msock_node *n = ctx;
   msock_home_on_derp_frame(msock_homing_machine(n->homing), now_us, region);
+  if (msock_has_disco_magic(data, len)) { /* never data: magicsock.md 1.7 */
+    msock_engine_on_derp(msock_paths_engine(n->paths), now_us, region, src, data, len);
+    msock_dataplane_peer_hello(n->plane, now_us, msock_dataplane_peer_find(n->plane, src));
+    return;
+  }
   msock_dataplane_on_relay(n->plane, now_us, region, src, data, len);
 }
 
@@ -50,6 +60,7 @@ static void on_relay_home(void *ctx, uint64_t now_us, msock_region_id region, bo
 /* A relay came up: whoever waits for a handshake there can be asked again at once. */
 static void on_region_up(void *ctx, uint64_t now_us, msock_region_id region) {
   msock_node *n = ctx;
+  msock_engine_on_derp_up(msock_paths_engine(n->paths), now_us, region, NULL);
   for (uint32_t id = 0; id < msock_dataplane_peer_bound(n->plane); id++) {
     const msock_dataplane_peer *p = msock_dataplane_peer_at(n->plane, id);
     if (p && (p->home == region || p->home == 0)) {
@@ -68,24 +79,18 @@ static void on_reprobe(void *ctx, uint64_t now_us) {
   msock_home_probe(msock_homing_machine(n->homing), now_us);
 }
 
+/* A STUN server saw our socket: what peers outside can be told. */
+static void on_reflexive(void *ctx, uint64_t now_us, const msock_addr *server,
+                         const msock_addr *mapped) {
+  msock_node *n = ctx;
+  msock_engine_on_reflexive(msock_paths_engine(n->paths), now_us, server, mapped);
+}
+
 static void on_home_changed(void *ctx, uint64_t now_us, msock_region_id region) {
   msock_node *n = ctx;
   msock_derp_pool_set_home(msock_relay_pool(n->relay), now_us, region);
+  msock_engine_set_home(msock_paths_engine(n->paths), region);
   msock_node_on_home_report(n, now_us, msock_home_report_of(msock_homing_machine(n->homing)));
-}
-
-static void on_udp(void *ctx, msock_packet *pkts, const msock_addr *from, size_t count,
-                   uint64_t now_us) {
-  msock_node *n = ctx;
-  for (size_t i = 0; i < count; i++) { /* what is not STUN has no business here yet */
-    msock_home_on_udp(msock_homing_machine(n->homing), now_us, &from[i],
-                      msock_packet_data(&pkts[i]), pkts[i].len);
-  }
-}
-
-static void on_udp_dead(void *ctx, int system_errno) {
-  const msock_node *n = ctx;
-  msock_logf(n->deps.log, MSOCK_LOG_ERROR, "udp.dead", "errno=%d", system_errno);
 }
 
 /* "cap:" sources of the packet filter: the owner of the address by the netmap. */
@@ -117,6 +122,9 @@ static void pump(void *ctx, uint64_t now_us) {
   msock_node *n = ctx;
   uint64_t next = MSOCK_NEVER;
 
+  if (n->rebind_wanted) {
+    msock_node_rebind(n, now_us);
+  }
   note_activity(n, now_us);
 
   for (int i = 0; i < PUMP_PASSES; i++) {
@@ -126,11 +134,13 @@ static void pump(void *ctx, uint64_t now_us) {
                                 msock_control_connected(msock_control_link_machine(n->control)));
     }
     msock_homing_pump(n->homing, now_us);
+    msock_paths_pump(n->paths, now_us);
     msock_dataplane_pump(n->plane, now_us);
     msock_relay_pump(n->relay, now_us);
   }
   next = earlier(msock_homing_next_expiry(n->homing), msock_dataplane_next_expiry(n->plane));
   next = earlier(next, msock_relay_next_expiry(n->relay));
+  next = earlier(next, msock_paths_next_expiry(n->paths));
   if (n->control) {
     next = earlier(next, msock_control_link_next_expiry(n->control));
   }
@@ -159,6 +169,7 @@ static void on_link_changed(void *ctx) {
                                  local.family != 0 && is_gone(n, &local));
   }
   msock_derp_pool_on_rebind(msock_relay_pool(n->relay), now_us, is_gone, n);
+  msock_node_rebind(n, now_us);
   msock_home_link_changed(msock_homing_machine(n->homing), now_us);
 }
 
@@ -170,25 +181,6 @@ static void on_suspend(void *ctx, uint64_t slept_us) {
 }
 
 /* --- life --- */
-
-static const msock_udp_handlers udp_handlers = {.received = on_udp, .dead = on_udp_dead};
-
-static void open_udp(msock_node *n) {
-  const msock_addr on = {.ip = msock_ip_v4(0, 0, 0, 0),
-                         .port = (uint16_t)msock_settings_values(n->opt->settings)->port};
-  char text[MSOCK_ADDR_TEXT_MAX];
-  const msock_err e =
-      msock_udp_new(n->deps.egress, MSOCK_PURPOSE_WG, &on, &udp_handlers, n, &n->udp);
-  if (e != MSOCK_OK) {
-    n->udp = NULL;
-    msock_logf(n->deps.log, MSOCK_LOG_ERROR, "udp.bind_failed",
-               "addr=%s ipv6=off reason=\"%s: %s\" text=\"going on by DERP alone\"",
-               msock_addr_text(&on, text), msock_err_text(e), strerror(errno));
-    return;
-  }
-  const msock_addr at = msock_udp_local(n->udp);
-  msock_logf(n->deps.log, MSOCK_LOG_INFO, "udp.bound", "addr=%s", msock_addr_text(&at, text));
-}
 
 static msock_err open_device(msock_node *n, char why[static MSOCK_WHY_MAX]) {
   char tun_why[MSOCK_TUN_WHY_MAX];
@@ -213,9 +205,10 @@ static msock_err open_device(msock_node *n, char why[static MSOCK_WHY_MAX]) {
 
 static msock_err make_parts(msock_node *n, char why[static MSOCK_WHY_MAX]) {
   const msock_filter_config filter = {.env = n->deps.env, .has_cap = has_cap, .ctx = n};
-  const msock_dataplane_handlers plane = {.send_relay = send_relay,
-                                          .ping_done = msock_node_ping_done};
+  const msock_dataplane_handlers plane = {
+      .send_relay = send_relay, .send_direct = send_direct, .ping_done = msock_node_ping_done};
   const msock_homing_handlers homing = {.home_changed = on_home_changed,
+                                        .reflexive = on_reflexive,
                                         .report = msock_node_on_home_report};
   const msock_relay_handlers relay = {.packet = on_relay_packet,
                                       .peer_gone = on_peer_gone,
@@ -230,10 +223,10 @@ static msock_err make_parts(msock_node *n, char why[static MSOCK_WHY_MAX]) {
   }
   n->plane = msock_dataplane_new(&n->deps, &key, n->mtu_bytes, &filter, &plane, n);
   msock_wipe(&key, sizeof key);
-  open_udp(n);
+  msock_node_open_udp(n);
   n->homing = msock_homing_new(&n->deps, n->udp, &homing, n);
   n->relay = msock_relay_new(&n->deps, &relay, n);
-  if (!n->plane || !n->homing || !n->relay) {
+  if (!n->plane || !n->homing || !n->relay || !msock_node_make_paths(n, msock_loop_now_us())) {
     snprintf(why, MSOCK_WHY_MAX, "out of memory");
     return MSOCK_ERR_NOMEM;
   }
@@ -275,6 +268,9 @@ msock_err msock_node_new(const msock_node_deps *deps, const msock_node_options *
     msock_logf(deps->log, MSOCK_LOG_WARN, "link.unwatched",
                "text=\"no netlink: a change of network is noticed by time-outs only\"");
   }
+  if (e == MSOCK_OK) {
+    msock_node_tell_local(n, msock_loop_now_us());
+  }
   /* before the LocalAPI's own hook: answers given by the pump leave in the same turn */
   msock_loop_hook_add(deps->loop, &n->hook, pump, n);
   if (e == MSOCK_OK) {
@@ -310,6 +306,7 @@ void msock_node_free(msock_node *n) {
   msock_netlink_free(n->device.netlink);
   msock_tun_free(n->device.tun);
   msock_dataplane_free(n->plane);
+  msock_paths_free(n->paths);
   msock_udp_free(n->udp);
   msock_state_unlock(&n->lock);
   msock_state_clear(&n->state);

@@ -24,6 +24,7 @@
 #include "node/localapi.h"
 #include "node/localapi_server.h"
 #include "node/node_main.h"
+#include "node/paths.h"
 #include "node/relay.h"
 #include "node/state.h"
 
@@ -61,7 +62,11 @@ typedef struct msock_node {
   msock_state_lock lock;
   msock_disco_private disco; /* new on every start, never written */
 
-  msock_udp *udp; /* NULL: could not be bound */
+  msock_udp *udp;           /* NULL: could not be bound */
+  msock_paths *paths;       /* of the node key in use; never NULL once made */
+  msock_node_key paths_key; /* the node key that its pings claim */
+  bool rebind_wanted;
+  uint64_t rx_udp_junk; /* datagrams that are nothing we speak */
   msock_homing *homing;
   msock_relay *relay;
   msock_dataplane *plane;
@@ -86,6 +91,15 @@ typedef struct msock_node {
   msock_localapi_req capture_req;
   msock_loop_timer capture_timer;
 } msock_node;
+
+/* underlay.c */
+void msock_node_open_udp(msock_node *n);
+/* A path engine for the node key in use; replaces the one before. False: no memory. */
+bool msock_node_make_paths(msock_node *n, uint64_t now_us);
+/* The engine learns this host's addresses. */
+void msock_node_tell_local(msock_node *n, uint64_t now_us);
+/* Another socket, on the same port if it can be had; confirmed paths go. */
+void msock_node_rebind(msock_node *n, uint64_t now_us);
 
 /* reload.c */
 /* Preferences from the configuration: all at start, what changed after a reload. */
@@ -118,6 +132,7 @@ void msock_node_refresh_routes(msock_node *n);
 /* api.c */
 msock_localapi_backend msock_node_api_backend(msock_node *n);
 void msock_node_ping_done(void *ctx, const msock_dataplane_ping *r);
+void msock_node_disco_ping_done(void *ctx, uint64_t now_us, const msock_engine_output *r);
 /* Without a tunnel some things cannot be done. True: the request was answered so. */
 bool msock_node_refuse_while_down(msock_node *n, msock_localapi_req req);
 /* api_netcheck.c */
@@ -135,6 +150,10 @@ void msock_node_debug_stop(msock_node *n);
 /* status.c: allocated text, caller frees; NULL without memory. */
 char *msock_node_status_text(msock_node *n, bool with_peers, size_t *len);
 char *msock_node_whois_text(msock_node *n, const char *addr, size_t *len); /* NULL: no such node */
+/* Why a peer is on its path, as lines of text; NULL: no peer has that address. */
+char *msock_node_why_text(msock_node *n, const msock_ip *ip, size_t *len);
+/* Own endpoints and those of peers with what was measured, as JSON. */
+char *msock_node_endpoints_text(msock_node *n, size_t *len);
 char *msock_node_metrics_text(msock_node *n, size_t *len);
 
 #endif

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-void msock_pings_init(msock_pings *t) {
+void msock_node_pings_init(msock_pings *t) {
   *t = (msock_pings){0};
 }
 
@@ -19,7 +19,7 @@ static void remove_at(msock_pings *t, size_t i) {
   t->n--;
 }
 
-msock_err msock_pings_add(msock_pings *t, const msock_env *env, msock_ping *p) {
+msock_err msock_node_pings_add(msock_pings *t, const msock_env *env, msock_ping *p) {
   if (p->deadline_us <= p->sent_us) {
     return MSOCK_ERR_INVALID;
   }
@@ -36,8 +36,8 @@ msock_err msock_pings_add(msock_pings *t, const msock_env *env, msock_ping *p) {
   return MSOCK_OK;
 }
 
-bool msock_pings_match(msock_pings *t, uint64_t now_us, msock_ping_kind kind, uint64_t id,
-                       const msock_ip *from, msock_ping *out) {
+bool msock_node_pings_match(msock_pings *t, uint64_t now_us, msock_ping_kind kind, uint64_t id,
+                            const msock_ip *from, msock_ping *out) {
   const size_t i = find(t, kind, id);
   if (i == t->n || !msock_ip_equal(&t->entries[i].peer, from) ||
       t->entries[i].deadline_us <= now_us) {
@@ -48,7 +48,7 @@ bool msock_pings_match(msock_pings *t, uint64_t now_us, msock_ping_kind kind, ui
   return true;
 }
 
-uint64_t msock_pings_next_expiry(const msock_pings *t) {
+uint64_t msock_node_pings_next_expiry(const msock_pings *t) {
   uint64_t first = MSOCK_NEVER;
   for (size_t i = 0; i < t->n; i++) {
     first = t->entries[i].deadline_us < first ? t->entries[i].deadline_us : first;
@@ -56,7 +56,7 @@ uint64_t msock_pings_next_expiry(const msock_pings *t) {
   return first;
 }
 
-bool msock_pings_expire(msock_pings *t, uint64_t now_us, msock_ping *out) {
+bool msock_node_pings_expire(msock_pings *t, uint64_t now_us, msock_ping *out) {
   for (size_t i = 0; i < t->n; i++) {
     if (t->entries[i].deadline_us <= now_us) {
       *out = t->entries[i];
@@ -67,7 +67,7 @@ bool msock_pings_expire(msock_pings *t, uint64_t now_us, msock_ping *out) {
   return false;
 }
 
-void msock_pings_forget(msock_pings *t, uint64_t tag) {
+void msock_node_pings_forget(msock_pings *t, uint64_t tag) {
   for (size_t i = t->n; i > 0; i--) {
     if (t->entries[i - 1].tag == tag) {
       remove_at(t, i - 1);

@@ -30,22 +30,22 @@ typedef struct msock_pings {
   size_t n;
 } msock_pings;
 
-void msock_pings_init(msock_pings *t);
+void msock_node_pings_init(msock_pings *t);
 
 /* Draws an unused random id into p->id and keeps a copy of *p. MSOCK_ERR_NOMEM when full,
  * MSOCK_ERR_INVALID when the deadline is not after sent_us. */
-msock_err msock_pings_add(msock_pings *t, const msock_env *env, msock_ping *p);
+msock_err msock_node_pings_add(msock_pings *t, const msock_env *env, msock_ping *p);
 
 /* An answer: removes its ping and copies it to out. False: nobody waits for it, it comes from
- * another address, or its deadline has passed (it stays for msock_pings_expire). */
-bool msock_pings_match(msock_pings *t, uint64_t now_us, msock_ping_kind kind, uint64_t id,
-                       const msock_ip *from, msock_ping *out);
+ * another address, or its deadline has passed (it stays for msock_node_pings_expire). */
+bool msock_node_pings_match(msock_pings *t, uint64_t now_us, msock_ping_kind kind, uint64_t id,
+                            const msock_ip *from, msock_ping *out);
 
 /* MSOCK_NEVER when empty. */
-uint64_t msock_pings_next_expiry(const msock_pings *t);
+uint64_t msock_node_pings_next_expiry(const msock_pings *t);
 /* Removes one ping whose deadline is now or past and copies it to out; false when there is none. */
-bool msock_pings_expire(msock_pings *t, uint64_t now_us, msock_ping *out);
+bool msock_node_pings_expire(msock_pings *t, uint64_t now_us, msock_ping *out);
 /* Removes every ping with the tag (whoever asked went away). */
-void msock_pings_forget(msock_pings *t, uint64_t tag);
+void msock_node_pings_forget(msock_pings *t, uint64_t tag);
 
 #endif

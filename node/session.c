@@ -107,6 +107,11 @@ static void on_registered(msock_node *n, uint64_t now_us, const msock_control_ev
   save(n);
   msock_dataplane_set_private_key(n->plane, key);
   msock_derp_pool_set_private_key(msock_relay_pool(n->relay), now_us, key);
+  const msock_node_key pub = msock_node_private_public(key);
+  if (!msock_node_key_equal(&pub, &n->paths_key)) { /* pings claim the node key */
+    msock_node_make_paths(n, now_us);
+    msock_node_restore_netmap(n, now_us);
+  }
   msock_logf(n->deps.log, MSOCK_LOG_INFO, "control.registered", "login=\"%s\"", ev->text);
 }
 
@@ -250,6 +255,7 @@ static msock_err make_control(msock_node *n, uint64_t now_us, const char *given_
   if (msock_state_has_node_key(st)) {
     msock_dataplane_set_private_key(n->plane, &st->node_private);
     msock_derp_pool_set_private_key(msock_relay_pool(n->relay), now_us, &st->node_private);
+    msock_node_make_paths(n, now_us);
   }
   return MSOCK_OK;
 }

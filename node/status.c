@@ -72,6 +72,8 @@ static void fill_traffic(msock_node *n, const msock_netmap *nm, uint64_t now_us,
   const uint32_t id = msock_dataplane_peer_find(n->plane, &out->public_key);
   const msock_dataplane_peer *d = msock_dataplane_peer_at(n->plane, id);
   msock_wg_peer_status st;
+  msock_route route;
+  msock_why why;
 
   if (d == NULL ||
       msock_wg_peer_status_get(msock_dataplane_wg(n->plane), now_us, id, &st) != MSOCK_OK) {
@@ -86,6 +88,13 @@ static void fill_traffic(msock_node *n, const msock_netmap *nm, uint64_t now_us,
   out->last_handshake_us = st.last_handshake_wall_us;
   out->last_write_us = d->last_tx_us ? msock_loop_wall_us() - (now_us - d->last_tx_us) : 0;
   out->tx_dropped = d->tx_dropped;
+  msock_engine_route(msock_paths_engine(n->paths), d->path, now_us, &route);
+  if (route.via == MSOCK_VIA_DIRECT) {
+    out->cur_addr = route.addr;
+    if (msock_engine_why(msock_paths_engine(n->paths), d->path, now_us, &why)) {
+      out->rtt_us = (uint32_t)why.rtt_us;
+    }
+  }
   if (out->derp_region == 0) { /* the netmap does not know its home: where it was heard */
     out->derp_region = d->rx_region;
     out->relay = region_code(nm, d->rx_region);
@@ -178,7 +187,15 @@ static size_t fill_counters(msock_node *n, msock_status_counter *c) {
   for (int v = MSOCK_FILTER_DROP_MALFORMED; v < MSOCK_FILTER_VERDICTS; v++) {
     filtered += f->in[v];
   }
-  c[k++] = (msock_status_counter){"rx_disco_relay_dropped", d->rx_disco_relay};
+  const msock_engine_counters e = msock_engine_counters_get(msock_paths_engine(n->paths));
+  c[k++] = (msock_status_counter){"rx_udp_junk", n->rx_udp_junk};
+  c[k++] = (msock_status_counter){"disco_rx_stranger", e.rx_stranger};
+  c[k++] = (msock_status_counter){"disco_rx_unopened", e.rx_unopened};
+  c[k++] = (msock_status_counter){"disco_rx_claim", e.rx_claim};
+  c[k++] = (msock_status_counter){"disco_tx_ping", e.tx_ping};
+  c[k++] = (msock_status_counter){"disco_tx_cmm", e.tx_cmm};
+  c[k++] = (msock_status_counter){"paths_up", e.paths_up};
+  c[k++] = (msock_status_counter){"paths_down", e.paths_down};
   c[k++] = (msock_status_counter){"rx_unknown_source", d->rx_unknown_source};
   c[k++] = (msock_status_counter){"rx_too_long", d->rx_too_long};
   c[k++] = (msock_status_counter){"rx_filtered", filtered};

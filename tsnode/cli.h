@@ -93,6 +93,10 @@ msock_exit msock_cmd_netcheck(const msock_cli *cli, const msock_verb *verb, int 
 msock_exit msock_cmd_whois(const msock_cli *cli, const msock_verb *verb, int argc, char **argv);
 msock_exit msock_cmd_metrics(const msock_cli *cli, const msock_verb *verb, int argc, char **argv);
 msock_exit msock_cmd_wait(const msock_cli *cli, const msock_verb *verb, int argc, char **argv);
+/* The address of a peer given by address, host name or MagicDNS name. An address needs no look at
+ * the peers: the daemon knows whether it exists. On an error the reason was printed. */
+msock_exit msock_cli_resolve(const msock_cli *cli, const char *peer, char ip[static 64]);
+msock_exit msock_cmd_why(const msock_cli *cli, const msock_verb *verb, int argc, char **argv);
 msock_exit msock_cmd_debug(const msock_cli *cli, const msock_verb *verb, int argc, char **argv);
 msock_exit msock_cmd_bugreport(const msock_cli *cli, const msock_verb *verb, int argc, char **argv);
 msock_exit msock_cmd_version(const msock_cli *cli, const msock_verb *verb, int argc, char **argv);

@@ -69,6 +69,25 @@ static msock_exit debug_netmap(const msock_cli *cli) {
   return code;
 }
 
+static msock_exit debug_endpoints(const msock_cli *cli) {
+  const msock_cli_call call = {.method = "GET", .target = "/localapi/v0/debug-endpoints"};
+  json_object *doc = NULL;
+  const msock_exit code = msock_cli_ask(cli, &call, &doc);
+  if (code == MSOCK_EXIT_OK) {
+    print_pretty(doc);
+  }
+  json_object_put(doc);
+  return code;
+}
+
+static msock_exit debug_rebind(const msock_cli *cli) {
+  const msock_cli_call call = {.method = "POST", .target = "/localapi/v0/debug-rebind"};
+  json_object *doc = NULL;
+  const msock_exit code = msock_cli_ask(cli, &call, &doc);
+  json_object_put(doc);
+  return code;
+}
+
 /* A new file of our own only: nobody's file is written over, no link is followed. */
 static int open_new(const char *path) {
   return open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -151,10 +170,16 @@ msock_exit msock_cmd_debug(const msock_cli *cli, const msock_verb *verb, int arg
   if (strcmp(what, "netmap") == 0) {
     return debug_netmap(cli);
   }
+  if (strcmp(what, "endpoints") == 0) {
+    return debug_endpoints(cli);
+  }
+  if (strcmp(what, "rebind") == 0) {
+    return debug_rebind(cli);
+  }
   if (strcmp(what, "capture") == 0) {
     return debug_capture(cli, &f);
   }
-  return msock_cli_fail(MSOCK_EXIT_USAGE, "debug: say derp, netmap or capture");
+  return msock_cli_fail(MSOCK_EXIT_USAGE, "debug: say derp, netmap, endpoints, rebind or capture");
 }
 
 msock_exit msock_cmd_bugreport(const msock_cli *cli, const msock_verb *verb, int argc,

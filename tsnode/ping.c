@@ -25,7 +25,10 @@ static msock_exit ping_once(const msock_cli *cli, const ping_flags *f, const cha
                             json_object **answer) {
   char target[160];
   snprintf(target, sizeof target, "/localapi/v0/ping?ip=%s&type=%s&size=%" PRIu64, ip,
-           f->tsmp ? "TSMP" : "ICMP", f->size);
+           f->tsmp   ? "TSMP"
+           : f->icmp ? "ICMP"
+                     : "disco",
+           f->size);
   const msock_cli_call call = {
       .method = "POST", .target = target, .timeout_us = f->timeout_us, .quiet = true};
   msock_exit code = msock_cli_ask(cli, &call, answer);
@@ -114,8 +117,7 @@ static msock_exit ping_all(const msock_cli *cli, const ping_flags *f, const char
   return MSOCK_EXIT_OK;
 }
 
-/* The address to ping. Addresses need no look at the peers: the daemon knows whether they exist. */
-static msock_exit resolve(const msock_cli *cli, const char *peer, char ip[static 64]) {
+msock_exit msock_cli_resolve(const msock_cli *cli, const char *peer, char ip[static 64]) {
   json_object *status = NULL;
   msock_ip addr;
   if (msock_ip_parse(peer, &addr) == MSOCK_OK) {
@@ -151,7 +153,7 @@ msock_exit msock_cmd_ping(const msock_cli *cli, const msock_verb *verb, int argc
       {"interval", MSOCK_FLAG_DURATION, &f.interval_us, NULL,
        "from ping to ping (default 1s, at least 10ms)", 0},
       {"size", MSOCK_FLAG_NUMBER, &f.size, NULL, "payload bytes, at most 1200", SIZE_MAX_BYTES},
-      {"icmp", MSOCK_FLAG_BOOL, &f.icmp, NULL, "ICMP echo through the tunnel (the default)", 0},
+      {"icmp", MSOCK_FLAG_BOOL, &f.icmp, NULL, "ICMP echo through the tunnel", 0},
       {"tsmp", MSOCK_FLAG_BOOL, &f.tsmp, NULL, "TSMP ping: answered by the peer's node itself", 0},
       {"until-direct", MSOCK_FLAG_BOOL, &f.until_direct, NULL,
        "stop at the first direct answer; exit code 8 when there is none", 0},
@@ -171,7 +173,7 @@ msock_exit msock_cmd_ping(const msock_cli *cli, const msock_verb *verb, int argc
                           : f.timeout_us == 0 ? "--timeout must be more than 0"
                                               : "--interval must be at least 10ms");
   }
-  code = resolve(cli, words.at[0], ip);
+  code = msock_cli_resolve(cli, words.at[0], ip);
   if (code != MSOCK_EXIT_OK) {
     return code;
   }

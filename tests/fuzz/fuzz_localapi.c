@@ -73,6 +73,11 @@ static void on_ping(void *ctx, msock_localapi_req req, const msock_ip *ip,
   on_request(ctx, req);
 }
 
+static void on_why(void *ctx, msock_localapi_req req, const msock_ip *ip) {
+  FUZZ_CHECK(ip->family == 4 || ip->family == 6);
+  on_request(ctx, req);
+}
+
 static void on_whois(void *ctx, msock_localapi_req req, const char *addr) {
   backend *b = ctx;
   FUZZ_CHECK(addr != NULL);
@@ -162,6 +167,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                                      .ping = on_ping,
                                      .whois = on_whois,
                                      .metrics = on_request,
+                                     .why = on_why,
+                                     .debug_endpoints = on_request,
+                                     .debug_rebind = on_request,
                                      .debug_derp = on_request,
                                      .netcheck = on_request,
                                      .debug_netmap = on_request,

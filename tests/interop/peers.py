@@ -268,6 +268,14 @@ class Ours(Node):
                   "unreachable": 7}
     relay_only = True
 
+    def __init__(self, lab, name, direct=False, **options):
+        """direct: may use UDP paths; the scenarios about relays go without."""
+        self.relay_only = not direct
+        super().__init__(lab, name, start=False, **{k: v for k, v in options.items() if k != "start"})
+        self.env["TSNODE_DIRECT"] = "true" if direct else "false"
+        if options.get("start", True):
+            self.start()
+
     def tun_name(self):
         return "ts0"
 

@@ -77,6 +77,13 @@ static void be_ping(void *ctx, msock_localapi_req req, const msock_ip *ip,
   note(ctx, req, text);
 }
 
+static void be_why(void *ctx, msock_localapi_req req, const msock_ip *ip) {
+  char text[64], addr[MSOCK_IP_TEXT_MAX];
+  snprintf(text, sizeof text, "why %s", msock_ip_text(ip, addr));
+  note(ctx, req, text);
+  answer(ctx, req, "{}");
+}
+
 static void be_whois(void *ctx, msock_localapi_req req, const char *addr) {
   fake *f = ctx;
   char text[160];
@@ -122,6 +129,9 @@ static void start(fake *f) {
                                      .ping = be_ping,
                                      .whois = be_whois,
                                      .metrics = be_metrics,
+                                     .why = be_why,
+                                     .debug_endpoints = be_prefs,
+                                     .debug_rebind = be_prefs,
                                      .netcheck = be_netcheck,
                                      .debug_derp = be_prefs,
                                      .debug_netmap = be_prefs,
@@ -212,6 +222,9 @@ static const struct {
     {GET("netcheck"), 200, false, "netcheck"},
     {POST("netcheck"), 405, false, NULL},
     {GET("debug-derp"), 200, false, "prefs"},
+    {GET("debug-endpoints"), 200, false, "prefs"},
+    {GET("why?ip=100.64.0.2"), 200, false, "why 100.64.0.2"},
+    {GET("why?ip=x"), 400, false, NULL},
     {GET("debug-netmap"), 200, false, "prefs"},
     {POST("debug-capture?seconds=600&bytes=4194304"), 200, true, "capture 600 4194304"},
     {POST("debug-capture?seconds=1&bytes=1"), 200, true, "capture 1 1"},

@@ -17,17 +17,17 @@ START_TEST(an_answer_matches_once_by_kind_id_and_peer) {
   const msock_env env = testing_env(&rng, 1);
   msock_pings t;
   msock_ping p = ping(MSOCK_PING_ICMP, 100, 42), got;
-  msock_pings_init(&t);
-  ck_assert_int_eq(msock_pings_add(&t, &env, &p), MSOCK_OK);
+  msock_node_pings_init(&t);
+  ck_assert_int_eq(msock_node_pings_add(&t, &env, &p), MSOCK_OK);
   ck_assert_uint_le(p.id, UINT32_MAX);
-  ck_assert(!msock_pings_match(&t, 200, MSOCK_PING_TSMP, p.id, &peer, &got));
-  ck_assert(!msock_pings_match(&t, 200, MSOCK_PING_ICMP, p.id + 1, &peer, &got));
-  ck_assert(!msock_pings_match(&t, 200, MSOCK_PING_ICMP, p.id, &other, &got));
-  ck_assert(msock_pings_match(&t, 200, MSOCK_PING_ICMP, p.id, &peer, &got));
+  ck_assert(!msock_node_pings_match(&t, 200, MSOCK_PING_TSMP, p.id, &peer, &got));
+  ck_assert(!msock_node_pings_match(&t, 200, MSOCK_PING_ICMP, p.id + 1, &peer, &got));
+  ck_assert(!msock_node_pings_match(&t, 200, MSOCK_PING_ICMP, p.id, &other, &got));
+  ck_assert(msock_node_pings_match(&t, 200, MSOCK_PING_ICMP, p.id, &peer, &got));
   ck_assert_uint_eq(got.tag, 42);
   ck_assert_uint_eq(got.sent_us, 100);
-  ck_assert(!msock_pings_match(&t, 200, MSOCK_PING_ICMP, p.id, &peer, &got));
-  ck_assert_uint_eq(msock_pings_next_expiry(&t), MSOCK_NEVER);
+  ck_assert(!msock_node_pings_match(&t, 200, MSOCK_PING_ICMP, p.id, &peer, &got));
+  ck_assert_uint_eq(msock_node_pings_next_expiry(&t), MSOCK_NEVER);
 }
 END_TEST
 
@@ -36,18 +36,19 @@ START_TEST(pings_expire_at_their_deadline) {
   const msock_env env = testing_env(&rng, 2);
   msock_pings t;
   msock_ping late = ping(MSOCK_PING_TSMP, 2000, 1), soon = ping(MSOCK_PING_TSMP, 1000, 2), got;
-  msock_pings_init(&t);
-  ck_assert_int_eq(msock_pings_add(&t, &env, &late), MSOCK_OK);
-  ck_assert_int_eq(msock_pings_add(&t, &env, &soon), MSOCK_OK);
-  ck_assert_uint_eq(msock_pings_next_expiry(&t), soon.deadline_us);
-  ck_assert(!msock_pings_expire(&t, soon.deadline_us - 1, &got));
-  ck_assert(!msock_pings_match(&t, soon.deadline_us, MSOCK_PING_TSMP, soon.id, &peer, &got));
-  ck_assert(msock_pings_expire(&t, soon.deadline_us, &got));
+  msock_node_pings_init(&t);
+  ck_assert_int_eq(msock_node_pings_add(&t, &env, &late), MSOCK_OK);
+  ck_assert_int_eq(msock_node_pings_add(&t, &env, &soon), MSOCK_OK);
+  ck_assert_uint_eq(msock_node_pings_next_expiry(&t), soon.deadline_us);
+  ck_assert(!msock_node_pings_expire(&t, soon.deadline_us - 1, &got));
+  ck_assert(!msock_node_pings_match(&t, soon.deadline_us, MSOCK_PING_TSMP, soon.id, &peer, &got));
+  ck_assert(msock_node_pings_expire(&t, soon.deadline_us, &got));
   ck_assert_uint_eq(got.tag, 2);
-  ck_assert(!msock_pings_expire(&t, soon.deadline_us, &got));
-  ck_assert(msock_pings_match(&t, late.deadline_us - 1, MSOCK_PING_TSMP, late.id, &peer, &got));
+  ck_assert(!msock_node_pings_expire(&t, soon.deadline_us, &got));
+  ck_assert(
+      msock_node_pings_match(&t, late.deadline_us - 1, MSOCK_PING_TSMP, late.id, &peer, &got));
   late.deadline_us = late.sent_us;
-  ck_assert_int_eq(msock_pings_add(&t, &env, &late), MSOCK_ERR_INVALID);
+  ck_assert_int_eq(msock_node_pings_add(&t, &env, &late), MSOCK_ERR_INVALID);
 }
 END_TEST
 
@@ -56,16 +57,16 @@ START_TEST(the_table_is_bounded_and_forgets_whole_callers) {
   const msock_env env = testing_env(&rng, 3);
   msock_pings t;
   msock_ping p, got;
-  msock_pings_init(&t);
+  msock_node_pings_init(&t);
   for (unsigned i = 0; i < MSOCK_PINGS_MAX; i++) {
     p = ping(MSOCK_PING_ICMP, 0, i % 2);
-    ck_assert_int_eq(msock_pings_add(&t, &env, &p), MSOCK_OK);
+    ck_assert_int_eq(msock_node_pings_add(&t, &env, &p), MSOCK_OK);
   }
   p = ping(MSOCK_PING_ICMP, 0, 9);
-  ck_assert_int_eq(msock_pings_add(&t, &env, &p), MSOCK_ERR_NOMEM);
-  msock_pings_forget(&t, 1);
+  ck_assert_int_eq(msock_node_pings_add(&t, &env, &p), MSOCK_ERR_NOMEM);
+  msock_node_pings_forget(&t, 1);
   ck_assert_uint_eq(t.n, MSOCK_PINGS_MAX / 2);
-  while (msock_pings_expire(&t, 5 * MSOCK_SEC, &got)) {
+  while (msock_node_pings_expire(&t, 5 * MSOCK_SEC, &got)) {
     ck_assert_uint_eq(got.tag, 0);
   }
   ck_assert_uint_eq(t.n, 0);

@@ -1,0 +1,169 @@
+/* node/underlay.c: the one UDP socket, who gets each of its datagrams, and what the path engine is
+ * told about this host. */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "crypto/x25519.h"
+#include "disco/disco.h"
+#include "node/node_internal.h"
+
+#define LOCAL_MAX 32u /* own addresses given to the engine; it keeps what it can use */
+
+/* --- in --- */
+
+static void on_udp(void *ctx, msock_packet *pkts, const msock_addr *from, size_t count,
+                   uint64_t now_us) {
+  msock_node *n = ctx;
+  msock_packet data[MSOCK_BATCH_MAX];
+  msock_addr data_from[MSOCK_BATCH_MAX];
+  size_t n_data = 0;
+
+  for (size_t i = 0; i < count; i++) {
+    const uint8_t *p = msock_packet_data(&pkts[i]);
+    switch (msock_disco_classify(p, pkts[i].len).kind) {
+    case MSOCK_DATAGRAM_STUN:
+      msock_home_on_udp(msock_homing_machine(n->homing), now_us, &from[i], p, pkts[i].len);
+      break;
+    case MSOCK_DATAGRAM_DISCO:
+      msock_engine_on_udp(msock_paths_engine(n->paths), now_us, &from[i], p, pkts[i].len);
+      break;
+    case MSOCK_DATAGRAM_WIREGUARD:
+      data[n_data] = pkts[i];
+      data_from[n_data++] = from[i];
+      break;
+    case MSOCK_DATAGRAM_JUNK:
+    case MSOCK_DATAGRAM_GENEVE_DISCO:
+    case MSOCK_DATAGRAM_GENEVE_WIREGUARD:
+      n->rx_udp_junk++;
+      break;
+    }
+  }
+  msock_dataplane_on_udp(n->plane, now_us, data, data_from, n_data);
+}
+
+/* --- the socket --- */
+
+static void on_udp_dead(void *ctx, int system_errno) {
+  msock_node *n = ctx;
+  msock_logf(n->deps.log, MSOCK_LOG_ERROR, "udp.dead", "errno=%d", system_errno);
+  n->rebind_wanted = true; /* not here: the socket is calling us */
+}
+
+static const msock_udp_handlers udp_handlers = {.received = on_udp, .dead = on_udp_dead};
+
+static bool bind_udp(msock_node *n, uint16_t port) {
+  const msock_addr on = {.ip = msock_ip_v4(0, 0, 0, 0), .port = port};
+  char text[MSOCK_ADDR_TEXT_MAX];
+  const msock_err e =
+      msock_udp_new(n->deps.egress, MSOCK_PURPOSE_WG, &on, &udp_handlers, n, &n->udp);
+  if (e != MSOCK_OK) {
+    n->udp = NULL;
+    msock_logf(n->deps.log, MSOCK_LOG_ERROR, "udp.bind_failed",
+               "addr=%s ipv6=off reason=\"%s: %s\" text=\"going on by DERP alone\"",
+               msock_addr_text(&on, text), msock_err_text(e), strerror(errno));
+    return false;
+  }
+  const msock_addr at = msock_udp_local(n->udp);
+  msock_logf(n->deps.log, MSOCK_LOG_INFO, "udp.bound", "addr=%s", msock_addr_text(&at, text));
+  return true;
+}
+
+void msock_node_open_udp(msock_node *n) {
+  bind_udp(n, (uint16_t)msock_settings_values(n->opt->settings)->port);
+}
+
+/* Local addresses with the socket's port. */
+void msock_node_tell_local(msock_node *n, uint64_t now_us) {
+  msock_ip ips[LOCAL_MAX];
+  msock_endpoint ep[LOCAL_MAX];
+  const size_t count = n->link && n->udp ? msock_link_addresses(n->link, ips, LOCAL_MAX) : 0;
+  for (size_t i = 0; i < count; i++) {
+    ep[i] = (msock_endpoint){.addr = {.ip = ips[i], .port = msock_udp_local(n->udp).port},
+                             .type = MSOCK_ENDPOINT_LOCAL};
+  }
+  msock_engine_set_local(msock_paths_engine(n->paths), now_us, ep, count);
+}
+
+void msock_node_rebind(msock_node *n, uint64_t now_us) {
+  const uint16_t port = n->udp ? msock_udp_local(n->udp).port : 0;
+  n->rebind_wanted = false;
+  msock_udp_free(n->udp);
+  if (!bind_udp(n, port) && port != 0) {
+    bind_udp(n, 0); /* a fresh port rather than none */
+  }
+  msock_homing_set_socket(n->homing, n->udp);
+  msock_paths_set_socket(n->paths, now_us, n->udp);
+  msock_node_tell_local(n, now_us);
+}
+
+/* --- what the engine asks for --- */
+
+static void on_send_relay(void *ctx, uint64_t now_us, const msock_node_key *dst,
+                          msock_region_id region, const uint8_t *p, size_t len) {
+  msock_node *n = ctx;
+  msock_relay_send(n->relay, now_us, dst, region, p, len);
+}
+
+static void on_publish(void *ctx, uint64_t now_us, const msock_endpoint *ep, size_t count) {
+  msock_node *n = ctx;
+  char text[MSOCK_ADDR_TEXT_MAX];
+  const bool hide = msock_settings_values(n->opt->settings)->profile != MSOCK_TSNODE_PROFILE_FULL;
+  for (size_t i = 0; i < count && !hide; i++) {
+    msock_logf(n->deps.log, MSOCK_LOG_DEBUG, "path.endpoint", "addr=%s type=%d",
+               msock_addr_text(&ep[i].addr, text), (int)ep[i].type);
+  }
+  if (n->control && msock_settings_values(n->opt->settings)->direct) {
+    msock_control_set_endpoints(msock_control_link_machine(n->control), now_us, ep, count);
+  }
+}
+
+static void on_kick(void *ctx, uint64_t now_us, const msock_node_key *peer) {
+  msock_node *n = ctx;
+  msock_dataplane_peer_news(n->plane, now_us, msock_dataplane_peer_find(n->plane, peer));
+}
+
+static void on_want_stun(void *ctx, uint64_t now_us) {
+  msock_node *n = ctx;
+  msock_home_probe(msock_homing_machine(n->homing), now_us);
+}
+
+static void on_want_rebind(void *ctx, uint64_t now_us) {
+  msock_node *n = ctx;
+  (void)now_us;
+  n->rebind_wanted = true;
+}
+
+bool msock_node_make_paths(msock_node *n, uint64_t now_us) {
+  static const msock_paths_handlers handlers = {.send_relay = on_send_relay,
+                                                .publish = on_publish,
+                                                .kick = on_kick,
+                                                .ping_done = msock_node_disco_ping_done,
+                                                .want_stun = on_want_stun,
+                                                .want_rebind = on_want_rebind};
+  const msock_tsnode_config *v = msock_settings_values(n->opt->settings);
+  const bool privacy = v->profile != MSOCK_TSNODE_PROFILE_FULL;
+  const msock_engine_config cfg = {
+      .self = msock_node_private_public(&n->state.node_private),
+      .direct_off = !v->direct,
+      .lan_off = !v->lan,
+      .allow_loopback = v->allow_loopback,
+      .fast_failover_off = !v->fast_failover,
+      .fixed_port = v->port != 0,
+      .hide_addresses = privacy,
+      .no_rebind_on_refusal = privacy,
+  };
+  msock_paths *paths = msock_paths_new(&n->deps, &cfg, &n->disco, &handlers, n);
+  if (paths == NULL) {
+    return false;
+  }
+  msock_paths_free(n->paths);
+  n->paths = paths;
+  n->paths_key = cfg.self;
+  msock_dataplane_set_engine(n->plane, msock_paths_engine(paths));
+  msock_paths_set_socket(paths, now_us, n->udp);
+  msock_engine_set_home(msock_paths_engine(paths),
+                        msock_home_region(msock_homing_machine(n->homing)));
+  msock_node_tell_local(n, now_us);
+  return true;
+}
