@@ -192,8 +192,11 @@ size_t msock_derp_server_tx_peek(msock_derp_server *s, uint64_t now_us, uint32_t
   if (left > 0 && c->stall_us == MSOCK_NEVER) {
     c->stall_us = now_us + MSOCK_DERP_SERVER_STALL_US;
   }
+  if (left == 0 || c->dead) { /* there may be no buffer yet */
+    return 0;
+  }
   *p = c->tx + c->tx_at;
-  return c->dead ? 0 : left;
+  return left;
 }
 
 void msock_derp_server_tx_consume(msock_derp_server *s, uint64_t now_us, uint32_t conn, size_t n) {
