@@ -29,6 +29,22 @@ def tscontrol_stock(lab):
     return f"{pong}; {check_transfers(ours, stock, TRANSFER_BYTES)}"
 
 
+# closes: CTRL-74 (directly)
+@scenario(stand_in=False, scheme="tscontrol")
+def tscontrol_direct(lab):
+    """a stock tailscaled and a tsnode on tscontrol find their direct path, and ping each other on it"""
+    ours, stock = lab.ours(direct=True), lab.stock()
+    join_all(lab, ours, stock)
+
+    def direct():
+        pongs = [source.ping(target.address(), timeout_s=2.0)
+                 for source, target in ((ours, stock), (stock, ours))]
+        return all(pong.ok for pong in pongs) and pongs[0].via.startswith(stock.underlay_ip) and (
+            stock.peer(ours)["CurAddr"].startswith(ours.underlay_ip)) and pongs
+    pongs = wait_until(direct, 30.0, "a direct path, both ways")
+    return f"{pongs[0].text}; {check_transfers(ours, stock, TRANSFER_BYTES)}"
+
+
 # closes: CTRL-73
 @scenario(scheme="tscontrol", relays=0)
 def tscontrol_two_tsnodes(lab):
