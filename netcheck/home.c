@@ -617,6 +617,15 @@ void msock_home_on_derp_frame(msock_home *h, uint64_t now_us, msock_region_id re
   }
 }
 
+void msock_home_on_derp_lost(msock_home *h, uint64_t now_us, msock_region_id region) {
+  const size_t i = home_region_index(h, region);
+  const uint64_t stale_us = now_us > MSOCK_CHOICE_HEARD_US ? now_us - MSOCK_CHOICE_HEARD_US - 1 : 0;
+  if (i < h->map.n_regions && h->regions[i].heard_us != MSOCK_NEVER &&
+      h->regions[i].heard_us > stale_us) {
+    h->regions[i].heard_us = stale_us;
+  }
+}
+
 void msock_home_on_derp_connected(msock_home *h, msock_region_id region, uint64_t connect_us) {
   const size_t i = home_region_index(h, region);
   if (i < h->map.n_regions) {

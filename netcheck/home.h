@@ -153,6 +153,9 @@ void msock_home_on_https_result(msock_home *h, uint64_t now_us, uint32_t id, uin
 void msock_home_on_captive_result(msock_home *h, uint64_t now_us, uint32_t id, bool found);
 /* A frame came over the DERP connection of that region: it is reachable (netcheck.md 2.6). */
 void msock_home_on_derp_frame(msock_home *h, uint64_t now_us, msock_region_id region);
+/* The DERP connection to that region broke: the frames before no longer say that it is reachable.
+ * They still count where nothing at all is measured. */
+void msock_home_on_derp_lost(msock_home *h, uint64_t now_us, msock_region_id region);
 
 /* A DERP connection to that region came up; connect_us: what its TCP connect took. Where neither
  * STUN nor HTTPS measures, this does (netcheck.md 2.8). */

@@ -69,6 +69,11 @@ static void on_region_up(void *ctx, uint64_t now_us, msock_region_id region) {
   }
 }
 
+static void on_region_lost(void *ctx, uint64_t now_us, msock_region_id region) {
+  msock_node *n = ctx;
+  msock_home_on_derp_lost(msock_homing_machine(n->homing), now_us, region);
+}
+
 static void on_relay_connected(void *ctx, msock_region_id region, uint64_t connect_us) {
   msock_node *n = ctx;
   msock_home_on_derp_connected(msock_homing_machine(n->homing), region, connect_us);
@@ -214,6 +219,7 @@ static msock_err make_parts(msock_node *n, char why[static MSOCK_WHY_MAX]) {
                                       .peer_gone = on_peer_gone,
                                       .home = on_relay_home,
                                       .region_up = on_region_up,
+                                      .region_lost = on_region_lost,
                                       .connected = on_relay_connected,
                                       .reprobe = on_reprobe};
   msock_node_private key = n->state.node_private;

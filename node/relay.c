@@ -102,6 +102,9 @@ static void on_event(msock_relay *r, uint64_t now_us, const msock_derp_pool_even
     break;
   case MSOCK_DERP_POOL_REGION_DOWN:
     log_down(r, ev);
+    if (ev->u.down.was_up) {
+      r->handlers.region_lost(r->ctx, now_us, ev->region);
+    }
     break;
   case MSOCK_DERP_POOL_HOME:
     r->handlers.home(r->ctx, now_us, ev->region, ev->u.home.connected);

@@ -21,6 +21,7 @@ typedef struct msock_relay_handlers {
   void (*peer_gone)(void *ctx, uint64_t now_us, msock_region_id region, const msock_node_key *peer);
   void (*home)(void *ctx, uint64_t now_us, msock_region_id region, bool connected);
   void (*region_up)(void *ctx, uint64_t now_us, msock_region_id region);
+  void (*region_lost)(void *ctx, uint64_t now_us, msock_region_id region); /* it had been up */
   /* A connection came up; its TCP connect took connect_us. */
   void (*connected)(void *ctx, msock_region_id region, uint64_t connect_us);
   void (*reprobe)(void *ctx, uint64_t now_us);

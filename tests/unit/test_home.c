@@ -346,6 +346,28 @@ START_TEST(home_is_stable_and_moves_for_a_clear_gain) {
 }
 END_TEST
 
+/* A frame of a moment ago keeps an unmeasured home, but not when its connection broke since. */
+START_TEST(a_lost_home_is_left_at_once) {
+  world *w = world_new(2);
+  world_config(w, (msock_home_config){0});
+  w->stun_us[0] = 30 * MS;
+  w->stun_us[1] = 40 * MS;
+  start(w);
+  run_until(w, w->now_us + SEC);
+  ck_assert_uint_eq(msock_home_region(w->h), 1);
+  w->stun_us[0] = SILENT;
+  run_until(w, w->now_us + 10 * SEC);
+  msock_home_on_derp_frame(w->h, w->now_us, 1);
+  if (_i == 1) {
+    msock_home_on_derp_lost(w->h, w->now_us, 1);
+  }
+  msock_home_probe(w->h, w->now_us);
+  run_until(w, w->now_us + 6 * SEC);
+  ck_assert_uint_eq(msock_home_region(w->h), _i == 1 ? 2 : 1);
+  world_free(w);
+}
+END_TEST
+
 /* closes: NC-15 */
 START_TEST(without_control_an_existing_home_stays) {
   world *w = world_new(2);
@@ -675,6 +697,7 @@ int main(void) {
   tcase_add_test(tc, the_third_region_starts_the_stop_timer);
   tcase_add_test(tc, rounds_repeat_every_20_to_26_seconds_and_are_full_every_5_minutes);
   tcase_add_test(tc, home_is_stable_and_moves_for_a_clear_gain);
+  tcase_add_loop_test(tc, a_lost_home_is_left_at_once, 0, 2);
   tcase_add_test(tc, without_control_an_existing_home_stays);
   tcase_add_test(tc, history_ends_after_5_minutes_and_5_seconds);
   tcase_add_test(tc, a_changed_map_starts_over_and_an_equal_one_does_not);
