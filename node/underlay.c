@@ -50,7 +50,28 @@ static void on_udp_dead(void *ctx, int system_errno) {
   n->rebind_wanted = true; /* not here: the socket is calling us */
 }
 
-static const msock_udp_handlers udp_handlers = {.received = on_udp, .dead = on_udp_dead};
+/* Data that the system would not send: the engine leaves the path, or asks for another socket. */
+static void on_udp_fault(void *ctx, const msock_addr *to, msock_udp_fault fault, size_t count) {
+  static const struct {
+    msock_udp_fault fault;
+    msock_send_error error;
+  } known[] = {{MSOCK_UDP_FAULT_LOST, MSOCK_SEND_REFUSED},
+               {MSOCK_UDP_FAULT_HOST, MSOCK_SEND_UNREACHABLE},
+               {MSOCK_UDP_FAULT_NETWORK, MSOCK_SEND_NO_ROUTE},
+               {MSOCK_UDP_FAULT_REBIND, MSOCK_SEND_BROKEN}};
+  msock_node *n = ctx;
+  msock_engine *e = msock_paths_engine(n->paths);
+  (void)count;
+  for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+    if (known[i].fault == fault) {
+      msock_engine_on_send_error(e, msock_loop_now_us(), msock_engine_peer_of_source(e, to), to,
+                                 known[i].error);
+    }
+  }
+}
+
+static const msock_udp_handlers udp_handlers = {
+    .received = on_udp, .fault = on_udp_fault, .dead = on_udp_dead};
 
 static bool bind_udp(msock_node *n, uint16_t port) {
   const msock_addr on = {.ip = msock_ip_v4(0, 0, 0, 0), .port = port};
