@@ -341,8 +341,10 @@ class Run:
         copy = self.directory / "bin" / pathlib.Path(program).name
         if not copy.exists():
             copy.parent.mkdir(exist_ok=True)
-            shutil.copy(program, copy)
-            copy.chmod(0o755)
+            own = copy.with_suffix(f".{os.getpid()}")  # scenarios beside us may want it too
+            shutil.copy(program, own)
+            own.chmod(0o755)
+            own.rename(copy)
         return copy
 
     def environment(self, home, **extra):

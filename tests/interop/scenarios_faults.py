@@ -1,13 +1,13 @@
 """What breaks around a node and what it must live through: servers that restart, a renamed peer."""
 from lab import require, wait_until
-from scenario import EXTRA, scenario
+from scenario import scenario
 from scenarios_join import wait_online
 from scenarios_traffic import has_relay, join_both, pair
 
 RECOVERY_TIMEOUT_S = 60.0
 
 
-@scenario(group=EXTRA)
+@scenario()
 def control_restart(lab):
     """headscale goes away and comes back: traffic goes on, and news arrive afterwards"""
     ours, stock = pair(lab)
@@ -21,7 +21,7 @@ def control_restart(lab):
     ours.wait_ping(late.address(), timeout_s=RECOVERY_TIMEOUT_S)
 
 
-@scenario(group=EXTRA)
+@scenario()
 def relay_restart(lab):
     """derper restarts: pings get through again"""
     ours, stock = lab.ours(), lab.stock()
@@ -34,7 +34,7 @@ def relay_restart(lab):
     stock.wait_ping(ours.address(), timeout_s=RECOVERY_TIMEOUT_S)
 
 
-@scenario(group=EXTRA)
+@scenario()
 def renamed_peer(lab):
     """the operator renames a peer: status shows the new DNS name"""
     ours, stock = pair(lab)
@@ -43,7 +43,7 @@ def renamed_peer(lab):
     require(ours.host_ping(stock.address()), "no answer from the renamed peer")
 
 
-@scenario(group=EXTRA)
+@scenario()
 def paused_peer(lab):
     """a peer that sleeps for a while is reached again without a new login"""
     ours, stock = pair(lab)

@@ -12,6 +12,7 @@ from scenarios_traffic import TRANSFER_BYTES, check_pings, check_transfers, has_
 from servers import DERP_SITES
 
 RECOVERY_TIMEOUT_S = 60.0
+SEEN_GOAL_S = 2.0  # CTRL-40; printed, never gated
 
 # -- subnet routes ---------------------------------------------------------------------------------
 
@@ -40,10 +41,10 @@ def check_route(lab, router, user):
     wait_until(lambda: ROUTE in lab.control.node(router.name).get("available_routes", []), 20.0,
                f"headscale to hear of {ROUTE}", 0.3)
     require(not reaches(user, HOST_ADDRESS), "the route works before its approval")
+    began = time.monotonic()
     lab.control.approve_routes(router.name, ROUTE)
-    approved = time.monotonic()
     wait_until(lambda: reaches(user, HOST_ADDRESS), 20.0, "the approved route to work")
-    seconds = time.monotonic() - approved
+    seconds = time.monotonic() - began
     require(ROUTE in user.peer(router)["AllowedIPs"], "status does not show the route")
     done = user.cli("set", "--accept-routes=false")
     require(done.returncode == 0, f"`set --accept-routes=false`: {done.stderr.strip()}")
@@ -52,7 +53,7 @@ def check_route(lab, router, user):
     wait_until(lambda: reaches(user, HOST_ADDRESS), 10.0, "the route to work again")
     lab.control.approve_routes(router.name, "")
     wait_until(lambda: not reaches(user, HOST_ADDRESS), 20.0, "the withdrawn route to be gone")
-    return f"{seconds:.2f} s after the approval"
+    return f"{seconds:.2f} s from the approval"
 
 
 @scenario()
@@ -85,7 +86,7 @@ def tls_proxy(lab):
     seconds = time.monotonic() - began
     wait_online(lab, ours)
     other = lab.ours("other")
-    done = other.try_up(lab.control.auth_key(), url=lab.proxy.deaf_url, timeout_s=8.0)
+    done = other.try_up(lab.control.auth_key(), url=lab.proxy.deaf_url, timeout_s=4.0)
     text = done.stdout + done.stderr
     other.expect_exit(done, "time-out")
     if other.exit_codes:
@@ -116,12 +117,11 @@ def ours_udp_blocked(new_lab):
             f"goal {GOAL_UDP_BLOCKED_S:g} s; {pong}; {speeds}")
 
 
+# closes: CTRL-40
 @scenario(relays=2)
 def relay_moves(lab):
     """the home relay stays away: the node moves to the other one, and its peer learns it at once"""
     ours, stock = lab.ours(), lab.stock()
-    if not ours.relay_only:
-        ours.block_udp()
     joined = [node.start_up(lab.control.auth_key()) for node in (ours, stock)]
     for node, process in zip((ours, stock), joined):
         node.finish_up(process)
@@ -134,7 +134,6 @@ def relay_moves(lab):
     codes = [site.code for site in DERP_SITES]
     old = home(ours)
     new = codes[1 - codes.index(old)]
-    mark = ours.process.log_size()
     lab.relays[codes.index(old)].kill()
     killed = time.monotonic()
     wait_until(lambda: home(ours) == new, RECOVERY_TIMEOUT_S, "our node to move its home", 0.05)
@@ -144,8 +143,8 @@ def relay_moves(lab):
     wait_until(lambda: home(stock) == new, RECOVERY_TIMEOUT_S, "the stock node to move", 0.2)
     ours.wait_ping(stock.address(), timeout_s=RECOVERY_TIMEOUT_S)
     back = time.monotonic()
-    return (f"home moved {moved - killed:.2f} s after the relay was killed, "
-            f"peer saw it {seen - moved:.2f} s later; pings {back - killed:.2f} s after; {mark}")
+    return (f"home moved {moved - killed:.2f} s after the relay was killed, peer saw it "
+            f"{seen - moved:.2f} s later, goal {SEEN_GOAL_S:g} s; pings {back - killed:.2f} s after")
 
 
 # -- many peers ------------------------------------------------------------------------------------

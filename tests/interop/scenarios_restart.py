@@ -15,7 +15,7 @@ from scenarios_traffic import join_both
 BACK_TIMEOUT_S = 60.0   # sanity: ours is back by then
 STOCK_TIMEOUT_S = 30.0  # how long a stock pair is watched; "> 30 s" when that was not enough
 STEADY_S = 1.0          # pings before the fault
-SETTLE_S = 3.0          # pings after the recovery, so that a relapse is seen
+SETTLE_S = 2.0          # pings after the recovery, so that a relapse is seen
 LONGEST_SILENCE_S = 1.0 # between two answers while control alone is away
 CONTROL_DOWN_S = 3.0
 CONTROL_LONG_DOWN_S = 600.0
@@ -121,10 +121,17 @@ def control_outages(new_lab, scheme, kinds, down_s=CONTROL_DOWN_S):
                   CONTROL_GOAL_S, with_lost=True)
 
 
+# closes: CTRL-69
 @scenario(own_labs=True, stand_in=False)
 def control_killed(new_lab):
     """kill -9 of headscale (http): pings go on without loss, and both nodes come back to it"""
     return control_outages(new_lab, "http", [TSNODES])
+
+
+@scenario(own_labs=True, stand_in=False)
+def control_killed_https(new_lab):
+    """control_killed over https, with a stock node as the peer"""
+    return control_outages(new_lab, "https", [MIXED])
 
 
 @scenario(group=BENCH, own_labs=True, stand_in=False)
@@ -135,6 +142,7 @@ def control_killed_times(new_lab):
     return " | ".join(lines)
 
 
+# closes: CTRL-67
 @scenario(group=EXTRA, own_labs=True, stand_in=False)
 def control_down_long(new_lab):
     """headscale is away for 10 minutes: through all rekeys not one gap in the pings"""
