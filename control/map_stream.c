@@ -5,7 +5,12 @@
 #include <zstd.h>
 
 #define LENGTH_BYTES 4u
-#define CHUNK 16384u /* decoded bytes handed to the walk at once */
+#define FRAME_HEAD 18u             /* RFC 8878 3.1.1.1: magic 4, descriptor 1 and up to 13 */
+#define DESCRIPTOR_AT 4u           /* in the frame */
+#define SINGLE_SEGMENT 0x20u       /* bit of the descriptor: the window is the whole content */
+#define CHECKSUM 0x04u             /* bit of the descriptor: the content's hash ends the frame */
+#define WINDOW_MAX_DESCRIPTOR 0x68 /* RFC 8878 3.1.1.1.2: exponent 13, 2^23 bytes */
+#define CHUNK 16384u               /* decoded bytes handed to the walk at once */
 
 struct msock_map_stream {
   const msock_env *env;
@@ -19,9 +24,12 @@ struct msock_map_stream {
 
   uint8_t head[LENGTH_BYTES];
   size_t head_len;
-  uint32_t left;    /* bytes of the message still to come */
+  uint32_t length;  /* of the message */
+  uint32_t left;    /* bytes of it still to come */
   uint32_t decoded; /* bytes decoded so far */
   bool frame_done;
+  uint8_t frame_head[FRAME_HEAD]; /* gathered, to be looked at before zstd sees it */
+  size_t frame_head_len;
   msock_map_notice notice; /* of the message applied last */
   uint8_t chunk[CHUNK];
 };
@@ -95,8 +103,10 @@ static msock_map_failure failure_of(msock_err err) {
 static msock_map_failure begin_message(msock_map_stream *s) {
   s->left = (uint32_t)s->head[3] << 24 | (uint32_t)s->head[2] << 16 | (uint32_t)s->head[1] << 8 |
             s->head[0];
+  s->length = s->left;
   s->decoded = 0;
   s->frame_done = false;
+  s->frame_head_len = 0;
   if (s->left > s->max_compressed) {
     return MSOCK_MAP_F_TOO_LONG;
   }
@@ -148,12 +158,60 @@ static msock_map_failure decompress(msock_map_stream *s, const uint8_t *p, size_
   return MSOCK_MAP_FINE;
 }
 
+/* TRAP Headscale marks every frame as a single segment: a decoder then keeps all of the content as
+ * its window, and past 2^23 bytes (some 9,000 peers) our limit would refuse it. Its encoder looks
+ * back 4 MiB at most, so a longer content is decoded with the largest window that we allow. One
+ * that reaches farther back decodes to something else, so this is done only where a checksum will
+ * tell. Writes the head to give to zstd, gives its length. */
+static size_t bounded_head(const uint8_t *head, size_t len, uint8_t out[static FRAME_HEAD + 1]) {
+  const unsigned long long content = ZSTD_getFrameContentSize(head, len);
+  memcpy(out, head, len);
+  if (len < FRAME_HEAD || content == ZSTD_CONTENTSIZE_ERROR ||
+      content == ZSTD_CONTENTSIZE_UNKNOWN || content <= (1u << MSOCK_MAP_WINDOW_LOG_MAX) ||
+      (head[DESCRIPTOR_AT] & SINGLE_SEGMENT) == 0 || (head[DESCRIPTOR_AT] & CHECKSUM) == 0) {
+    return len;
+  }
+  out[DESCRIPTOR_AT] = (uint8_t)(head[DESCRIPTOR_AT] & ~SINGLE_SEGMENT);
+  out[DESCRIPTOR_AT + 1] = WINDOW_MAX_DESCRIPTOR;
+  memcpy(out + DESCRIPTOR_AT + 2, head + DESCRIPTOR_AT + 1, len - DESCRIPTOR_AT - 1);
+  return len + 1;
+}
+
+static msock_map_failure take_compressed(msock_map_stream *s, const uint8_t *p, size_t len) {
+  const size_t want = s->length < FRAME_HEAD ? s->length : FRAME_HEAD;
+  const size_t missing = want - s->frame_head_len;
+  if (missing > 0) {
+    uint8_t head[FRAME_HEAD + 1];
+    const size_t n = len < missing ? len : missing;
+    memcpy(s->frame_head + s->frame_head_len, p, n);
+    s->frame_head_len += n;
+    if (n < missing) {
+      return MSOCK_MAP_FINE;
+    }
+    const msock_map_failure f = decompress(s, head, bounded_head(s->frame_head, want, head));
+    if (f != MSOCK_MAP_FINE) {
+      return f;
+    }
+    p += n;
+    len -= n;
+  }
+  return len > 0 ? decompress(s, p, len) : MSOCK_MAP_FINE;
+}
+
+/* Minutes pass between messages of a quiet tailnet: the context (96 KiB and its window, which may
+ * be megabytes) is made anew for each, and goes before the message is applied. */
+static void free_context(msock_map_stream *s) {
+  ZSTD_freeDCtx(s->zstd);
+  s->zstd = NULL;
+}
+
 static msock_map_failure end_message(msock_map_stream *s, uint64_t now_us, uint64_t wall_us) {
   const msock_map_notice *notice = NULL;
   s->head_len = 0;
   if (s->compressed && !s->frame_done) {
     return MSOCK_MAP_F_ZSTD;
   }
+  free_context(s);
   msock_map_failure f = failure_of(msock_netmap_update_finish(s->update, &notice));
   if (f != MSOCK_MAP_FINE) {
     return f;
@@ -166,13 +224,6 @@ static msock_map_failure end_message(msock_map_stream *s, uint64_t now_us, uint6
   f = failure_of(msock_netmap_commit(s->nm, s->update, first, now_us, wall_us));
   s->started = s->started || (f == MSOCK_MAP_FINE && first);
   return f;
-}
-
-/* Minutes pass between messages of a quiet tailnet: the context (96 KiB and its window) is made
- * anew for each. */
-static void trim_memory(msock_map_stream *s) {
-  ZSTD_freeDCtx(s->zstd);
-  s->zstd = NULL;
 }
 
 msock_map_failure msock_map_stream_feed(msock_map_stream *s, uint64_t now_us, uint64_t wall_us,
@@ -189,13 +240,12 @@ msock_map_failure msock_map_stream_feed(msock_map_stream *s, uint64_t now_us, ui
       continue;
     }
     const size_t take = len - at < s->left ? len - at : s->left;
-    s->failed = s->compressed ? decompress(s, p + at, take) : take_decoded(s, p + at, take);
+    s->failed = s->compressed ? take_compressed(s, p + at, take) : take_decoded(s, p + at, take);
     at += take;
     s->left -= (uint32_t)take;
     if (s->failed == MSOCK_MAP_FINE && s->left == 0) {
       s->failed = end_message(s, now_us, wall_us);
       *notice = s->failed == MSOCK_MAP_FINE ? &s->notice : NULL;
-      trim_memory(s);
     }
   }
   *used = at;

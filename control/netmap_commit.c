@@ -107,6 +107,17 @@ static bool is_removed(const msock_netmap_update *u, uint64_t id) {
   return false;
 }
 
+/* Old nodes from..to without the removed ones. Nodes are looked at only when some were removed: a
+ * patch of one peer must not touch the memory of thousands (CTRL-72). */
+static void keep_old(const msock_netmap *nm, const msock_netmap_update *u, size_t from, size_t to,
+                     netmap_peers *out) {
+  for (size_t i = from; i < to; i++) {
+    if (u->n_removed == 0 || !is_removed(u, nm->peers.p[i]->id)) {
+      out->p[out->n++] = nm->peers.p[i];
+    }
+  }
+}
+
 /* old minus removed, merged with changed (both ascending). Takes the changed nodes. */
 static bool merge(const msock_netmap *nm, msock_netmap_update *u, netmap_peers *out) {
   const size_t room = nm->peers.n + u->changed.n;
@@ -115,21 +126,16 @@ static bool merge(const msock_netmap *nm, msock_netmap_update *u, netmap_peers *
     return false;
   }
   out->cap = room + 1;
-  size_t i = 0, j = 0;
-  while (i < nm->peers.n || j < u->changed.n) {
-    msock_peer *old = i < nm->peers.n ? nm->peers.p[i] : NULL;
-    msock_peer *new = j < u->changed.n ? u->changed.p[j] : NULL;
-    if (new && (old == NULL || new->id <= old->id)) {
-      i += old && old->id == new->id;
-      j++;
-      out->p[out->n++] = new;
-    } else {
-      i++;
-      if (u->n_removed == 0 || !is_removed(u, old->id)) {
-        out->p[out->n++] = old;
-      }
-    }
+  size_t i = 0;
+  for (size_t j = 0; j < u->changed.n; j++) {
+    msock_peer *new = u->changed.p[j];
+    size_t at = 0;
+    const bool replaces = find(&nm->peers, new->id, &at) != NULL;
+    keep_old(nm, u, i, at, out);
+    out->p[out->n++] = new;
+    i = at + replaces;
   }
+  keep_old(nm, u, i, nm->peers.n, out);
   u->changed.n = 0;
   while (out->n > MSOCK_NETMAP_PEERS_MAX) { /* the table is full: the highest IDs go */
     msock_peer *last = out->p[--out->n];
@@ -418,6 +424,10 @@ static void swap_peers(msock_netmap *nm, netmap_next *next, uint64_t now_us) {
   size_t i = 0;
   for (size_t j = 0; j < next->peers.n; j++) {
     msock_peer *new = next->peers.p[j];
+    if (!next->reindex && i < nm->peers.n && nm->peers.p[i] == new) {
+      i++; /* as it was; not even looked at */
+      continue;
+    }
     for (; i < nm->peers.n && nm->peers.p[i] != new && nm->peers.p[i]->id < new->id; i++) {
       routes = settle(nm, nm->peers.p[i], NULL) || routes;
     }

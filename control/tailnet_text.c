@@ -10,6 +10,8 @@
 #include "control/wire_time.h"
 
 #define FAKE_ID_BASE 1000000u
+#define WINDOW_LOG_MIN 10 /* RFC 8878 3.1.1.1.2 */
+#define WINDOW_LOG_MAX 23 /* control.md 4.2 */
 
 void msock_tailnet_addf(tailnet_text *t, const char *fmt, ...) {
   va_list ap;
@@ -158,6 +160,23 @@ void msock_tailnet_changed_text(const msock_tailnet *t, const tailnet_node *n, u
   msock_tailnet_addf(out, "}");
 }
 
+/* As Headscale does it: level 1, and a single segment as long as clients allow that (the limit of
+ * control.md 4.2), so that a client needs the same memory here and there. */
+static size_t compress_text(void *dst, size_t cap, const char *json, size_t len) {
+  ZSTD_CCtx *c = ZSTD_createCCtx();
+  int window_log = WINDOW_LOG_MIN;
+  size_t n = 0;
+  while (window_log < WINDOW_LOG_MAX && ((size_t)1 << window_log) < len) {
+    window_log++;
+  }
+  if (c != NULL && !ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_compressionLevel, 1)) &&
+      !ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_windowLog, window_log))) {
+    n = ZSTD_compress2(c, dst, cap, json, len);
+  }
+  ZSTD_freeCCtx(c);
+  return ZSTD_isError(n) ? 0 : n;
+}
+
 bool msock_tailnet_frame(const char *json, size_t len, bool compress, uint8_t **out,
                          size_t *out_len) {
   const size_t cap = compress ? ZSTD_compressBound(len) : len;
@@ -168,8 +187,8 @@ bool msock_tailnet_frame(const char *json, size_t len, bool compress, uint8_t **
     return false;
   }
   if (compress) {
-    n = ZSTD_compress(p + 4, cap, json, len, 1);
-    if (ZSTD_isError(n)) {
+    n = compress_text(p + 4, cap, json, len);
+    if (n == 0) {
       free(p);
       return false;
     }
