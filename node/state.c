@@ -115,7 +115,8 @@ static bool take_text(json_object *doc, const char *name, char *out, size_t cap)
   if (!json_object_object_get_ex(doc, name, &v) || v == NULL) {
     return true;
   }
-  if (!json_object_is_type(v, json_type_string) || strlen(json_object_get_string(v)) >= cap) {
+  if (!json_object_is_type(v, json_type_string) || strlen(json_object_get_string(v)) >= cap ||
+      strstr(json_object_get_string(v), SECRET_PREFIX) != NULL) { /* what looks like a key is one */
     return false;
   }
   snprintf(out, cap, "%s", json_object_get_string(v));
