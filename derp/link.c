@@ -51,7 +51,6 @@ msock_derp_link *msock_derp_link_get(msock_derp_pool *p, msock_region_id region)
     return NULL;
   }
   l->region = region;
-  l->backoff.cap_us = MSOCK_DERP_BACKOFF_CAP_US;
   const size_t at = position(p, region);
   memmove(&p->links[at + 1], &p->links[at], (p->n_links - at) * sizeof *p->links);
   p->links[at] = l;
@@ -258,6 +257,16 @@ void msock_derp_link_opened(msock_derp_pool *p, msock_derp_link *l, uint64_t now
 
 /* ---- endings ---- */
 
+static uint64_t backoff(const msock_derp_pool *p, msock_derp_link *l, uint64_t now_us) {
+  if (l->backoff.failures == 0) {
+    l->outage_us = now_us;
+  }
+  l->backoff.cap_us = now_us - l->outage_us < MSOCK_DERP_BACKOFF_YOUNG_US
+                          ? MSOCK_DERP_BACKOFF_CAP_YOUNG_US
+                          : MSOCK_DERP_BACKOFF_CAP_US;
+  return msock_backoff_next(&l->backoff, p->env, 0);
+}
+
 /* When to try again after a loss: what the server asked for, else the back-off. */
 static void plan_retry(msock_derp_pool *p, msock_derp_link *l, uint64_t now_us) {
   const bool noticed =
@@ -268,7 +277,7 @@ static void plan_retry(msock_derp_pool *p, msock_derp_link *l, uint64_t now_us) 
     l->retry_at_us = now_us + l->restart_wait_us;
     l->restart_until_us = l->retry_at_us + l->restart_try_us;
   } else {
-    l->retry_at_us = now_us + msock_backoff_next(&l->backoff, p->env, 0);
+    l->retry_at_us = now_us + backoff(p, l, now_us);
   }
 }
 

@@ -8,11 +8,15 @@
 #include "derp/route.h"
 
 /* Timers, and where they come from. */
-#define MSOCK_DERP_IDLE_US (60 * MSOCK_SEC)          /* not written: derp.md 3.3 */
-#define MSOCK_DERP_SWEEP_US (15 * MSOCK_SEC)         /* derp.md 3.3 */
-#define MSOCK_DERP_REBIND_PING_US (3 * MSOCK_SEC)    /* derp.md 3.4 */
-#define MSOCK_DERP_PING_LIMIT_US (5 * MSOCK_SEC)     /* derp.md 3.4, ping API */
-#define MSOCK_DERP_BACKOFF_CAP_US (5 * MSOCK_SEC)    /* derp.md 3.2 */
+#define MSOCK_DERP_IDLE_US (60 * MSOCK_SEC)       /* not written: derp.md 3.3 */
+#define MSOCK_DERP_SWEEP_US (15 * MSOCK_SEC)      /* derp.md 3.3 */
+#define MSOCK_DERP_REBIND_PING_US (3 * MSOCK_SEC) /* derp.md 3.4 */
+#define MSOCK_DERP_PING_LIMIT_US (5 * MSOCK_SEC)  /* derp.md 3.4, ping API */
+#define MSOCK_DERP_BACKOFF_CAP_US (5 * MSOCK_SEC) /* derp.md 3.2 */
+/* Ours: while an outage is young, x 1.5 < 1 s, so that a relay's restart is over within a second.
+ */
+#define MSOCK_DERP_BACKOFF_CAP_YOUNG_US (600 * MSOCK_MS)
+#define MSOCK_DERP_BACKOFF_YOUNG_US (20 * MSOCK_SEC)
 #define MSOCK_DERP_BACKOFF_RESET_US (30 * MSOCK_SEC) /* of life: derp.md 3.2 */
 /* Ours: how far a server may push us by Restarting, and how long the notice is remembered. */
 #define MSOCK_DERP_RESTART_WAIT_MAX_US (60 * MSOCK_SEC)
@@ -39,6 +43,7 @@ typedef struct msock_derp_link {
 
   msock_derp_queue queue;
   msock_backoff backoff;
+  uint64_t outage_us;   /* when the present row of failures began, if there is one */
   uint64_t retry_at_us; /* WAITING; MSOCK_NEVER while nothing may be dialled */
   uint64_t attempt_deadline_us;
   uint64_t opened_at_us;
