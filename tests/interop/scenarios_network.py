@@ -73,7 +73,7 @@ def route_offered(lab):
 
 @scenario(scheme="proxied")
 def tls_proxy(lab):
-    """headscale behind nginx with TLS: joins, lives through the proxy's restart, names a deaf one"""
+    """headscale behind nginx with TLS: joins, survives the proxy's restart, names a deaf proxy"""
     ours, stock = lab.ours(), lab.stock()
     join_both(ours, stock)
     ours.wait_ping(stock.address())
@@ -144,7 +144,7 @@ def relay_moves(lab):
     ours.wait_ping(stock.address(), timeout_s=RECOVERY_TIMEOUT_S)
     back = time.monotonic()
     return (f"home moved {moved - killed:.2f} s after the relay was killed, peer saw it "
-            f"{seen - moved:.2f} s later, goal {SEEN_GOAL_S:g} s; pings {back - killed:.2f} s after")
+            f"{seen - moved:.2f} s later, goal {SEEN_GOAL_S:g} s; pings at {back - killed:.2f} s")
 
 
 # -- many peers ------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 
 from lab import CONTROL_NAME, DERP_NAME, HUB_IP, must, parse_json, require, wait_until
 
