@@ -3,8 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CAP_MIN 4u
-
 void msock_candidates_free(msock_candidates *t) {
   free(t->at);
   *t = (msock_candidates){0};
@@ -12,14 +10,15 @@ void msock_candidates_free(msock_candidates *t) {
 
 msock_err msock_candidates_reserve(msock_candidates *t, size_t n) {
   const size_t most = MSOCK_ENGINE_NETMAP_ADDRS_MAX + MSOCK_ENGINE_LEARNED_MAX;
-  size_t cap = t->cap > 0 ? t->cap : CAP_MIN;
+  size_t cap = t->cap;
 
   n = n < most ? n : most;
+  if (n <= cap) {
+    return MSOCK_OK;
+  }
+  cap = cap > 0 ? cap : n; /* as many as the netmap has; most peers never learn another */
   while (cap < n) {
     cap *= 2;
-  }
-  if (cap == t->cap) {
-    return MSOCK_OK;
   }
   msock_candidate *bigger = realloc(t->at, cap * sizeof *bigger);
   if (bigger == NULL) {

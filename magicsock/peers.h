@@ -27,10 +27,10 @@ typedef struct msock_disco_member {
   struct msock_disco_member *next_spare;
 } msock_disco_member;
 
-/* The last events of a peer. */
+/* The last events of a peer; grows up to MSOCK_WHY_EVENTS_MAX, and only then goes round. */
 typedef struct msock_why_ring {
-  uint32_t next, n;
-  msock_why_event at[MSOCK_WHY_EVENTS_MAX];
+  uint32_t next, n, cap;
+  msock_why_event at[];
 } msock_why_ring;
 
 /* Waiting to be polled. */

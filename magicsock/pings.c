@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CAP_MIN 8u
+#define CAP_MIN 2u /* a peer with one address is pinged once and again */
 
 void msock_pings_free(msock_pings *t) {
   free(t->at);
@@ -55,5 +55,8 @@ void msock_pings_expire(msock_pings *t, uint64_t now_us) {
   if (old > 0) {
     memmove(t->at, t->at + old, (size_t)(t->n - old) * sizeof *t->at);
     t->n = (uint16_t)(t->n - old);
+    if (t->n == 0) { /* nobody answers there: thousands of such peers keep nothing */
+      msock_pings_free(t);
+    }
   }
 }

@@ -3,18 +3,38 @@
 
 #include "magicsock/engine_internal.h"
 
+#define EVENTS_FIRST 1u /* and doubled up to MSOCK_WHY_EVENTS_MAX, a power of two */
+
+/* Room for one more event: thousands of peers have one or two, one with a story has many. NULL: no
+ * memory, and the event is left out: the path works without its story. */
+static msock_why_ring *room(msock_path_peer *p) {
+  const msock_why_ring *old = p->why;
+  if (old != NULL && (old->n < old->cap || old->cap == MSOCK_WHY_EVENTS_MAX)) {
+    return p->why;
+  }
+  const uint32_t n = old != NULL ? old->n : 0, cap = old != NULL ? 2 * old->cap : EVENTS_FIRST;
+  msock_why_ring *r = realloc(p->why, sizeof *r + cap * sizeof *r->at);
+  if (r != NULL) {
+    r->n = r->next = n;
+    r->cap = cap;
+    p->why = r;
+  }
+  return r;
+}
+
 void msock_why_note(msock_path_peer *p, uint64_t now_us, msock_why_kind kind,
                     const msock_addr *addr, uint32_t value) {
-  if (p->why == NULL && (p->why = calloc(1, sizeof *p->why)) == NULL) {
-    return; /* the path works without its story */
+  msock_why_ring *r = room(p);
+  if (r == NULL) {
+    return;
   }
-  msock_why_event *ev = &p->why->at[p->why->next];
+  msock_why_event *ev = &r->at[r->next];
   *ev = (msock_why_event){.at_us = now_us, .kind = (uint8_t)kind, .value = value};
   if (addr != NULL) {
     ev->addr = *addr;
   }
-  p->why->next = (p->why->next + 1) % MSOCK_WHY_EVENTS_MAX;
-  p->why->n += p->why->n < MSOCK_WHY_EVENTS_MAX;
+  r->next = (r->next + 1) % r->cap;
+  r->n += r->n < r->cap;
 }
 
 /* One public IPv4 address with several ports: the peer's NAT gives each destination another. */
@@ -35,9 +55,9 @@ static void copy_events(const msock_path_peer *p, msock_why *w) {
     return;
   }
   w->n_events = p->why->n;
-  const uint32_t first = (p->why->next + MSOCK_WHY_EVENTS_MAX - p->why->n) % MSOCK_WHY_EVENTS_MAX;
+  const uint32_t first = (p->why->next + p->why->cap - p->why->n) % p->why->cap;
   for (uint32_t i = 0; i < p->why->n; i++) {
-    w->events[i] = p->why->at[(first + i) % MSOCK_WHY_EVENTS_MAX];
+    w->events[i] = p->why->at[(first + i) % p->why->cap];
   }
 }
 
