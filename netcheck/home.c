@@ -146,7 +146,7 @@ static void set_home(msock_home *h, msock_region_id region) {
 
 /* Chooses by what is measured so far and files the report. */
 static void decide(msock_home *h, uint64_t now_us, bool final) {
-  msock_choice_region in[MSOCK_DERP_REGIONS_MAX] = {0};
+  msock_choice_region *in = h->choice_in;
   const size_t n = choice_input(h, now_us, in);
 
   h->decide_us = MSOCK_NEVER;
@@ -196,8 +196,8 @@ static msock_plan_region plan_input(msock_home *h, size_t region) {
 
 static void make_plan(msock_home *h) {
   const size_t n = h->map.n_regions;
-  msock_plan_region in[MSOCK_DERP_REGIONS_MAX];
-  msock_plan_set sets[2 * MSOCK_DERP_REGIONS_MAX];
+  msock_plan_region *in = h->plan_in;
+  msock_plan_set *sets = h->plan_sets;
   for (size_t i = 0; i < n; i++) {
     in[i] = plan_input(h, i);
   }
@@ -392,7 +392,6 @@ static bool is_sound(const msock_derp_map *map) {
 
 msock_err msock_home_set_map(msock_home *h, uint64_t now_us, const msock_derp_map *map) {
   static const msock_derp_map none = {0};
-  msock_home fresh = {0}; /* only what belongs to the map */
   const msock_derp_map *to = map ? map : &none;
 
   if (!is_sound(to)) {
@@ -401,15 +400,20 @@ msock_err msock_home_set_map(msock_home *h, uint64_t now_us, const msock_derp_ma
   if (same_map(to, &h->map) && h->regions) {
     return MSOCK_OK;
   }
-  if (msock_derp_map_copy(&fresh.map, to) != MSOCK_OK || !make_states(&fresh, h)) {
-    free_map(&fresh);
+  msock_home *fresh = calloc(1, sizeof *fresh); /* only what belongs to the map */
+  if (fresh == NULL || msock_derp_map_copy(&fresh->map, to) != MSOCK_OK || !make_states(fresh, h)) {
+    if (fresh != NULL) {
+      free_map(fresh);
+    }
+    free(fresh);
     return MSOCK_ERR_NOMEM;
   }
   free_map(h);
-  h->map = fresh.map;
-  h->regions = fresh.regions;
-  h->nodes = fresh.nodes;
-  h->sets = fresh.sets;
+  h->map = fresh->map;
+  h->regions = fresh->regions;
+  h->nodes = fresh->nodes;
+  h->sets = fresh->sets;
+  free(fresh);
   h->name_epoch++;
   home_nodes_reset(h);
   restart(h, now_us);

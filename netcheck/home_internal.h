@@ -75,6 +75,11 @@ struct msock_home {
   home_set *sets;
   size_t n_sets;
   msock_stun_table inflight;
+  /* Scratch of one call: 40 KiB that a stack would keep for good, and here are touched by as many
+   * regions as there are. */
+  msock_choice_region choice_in[MSOCK_DERP_REGIONS_MAX];
+  msock_plan_region plan_in[MSOCK_DERP_REGIONS_MAX];
+  msock_plan_set plan_sets[2 * MSOCK_DERP_REGIONS_MAX];
 
   bool running, control_up;
   home_phase phase;
