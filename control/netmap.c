@@ -80,8 +80,10 @@ void netmap_peer_free(msock_peer *p) {
     return;
   }
   free(p->stable_id); /* one block holds the four texts */
+  if (p->allowed != p->addresses) {
+    free(p->allowed);
+  }
   free(p->addresses);
-  free(p->allowed);
   free(p->primary);
   free(p->endpoints);
   netmap_strlist_clear(&p->caps);
@@ -102,6 +104,14 @@ static bool copy_block(void *to, const void *from, size_t len) {
   return true;
 }
 
+static bool copy_allowed(msock_peer *c, const msock_peer *p) {
+  if (p->allowed == p->addresses) {
+    c->allowed = c->addresses;
+    return true;
+  }
+  return copy_block(&c->allowed, p->allowed, p->n_allowed * sizeof *p->allowed);
+}
+
 msock_peer *netmap_peer_copy(const msock_peer *p) {
   msock_peer *c = malloc(sizeof *c);
   if (c == NULL) {
@@ -115,7 +125,7 @@ msock_peer *netmap_peer_copy(const msock_peer *p) {
   const size_t texts = (size_t)(p->os - p->stable_id) + strlen(p->os) + 1;
   if (!copy_block(&c->stable_id, p->stable_id, texts) ||
       !copy_block(&c->addresses, p->addresses, p->n_addresses * sizeof *p->addresses) ||
-      !copy_block(&c->allowed, p->allowed, p->n_allowed * sizeof *p->allowed) ||
+      !copy_allowed(c, p) ||
       !copy_block(&c->primary, p->primary, p->n_primary * sizeof *p->primary) ||
       !copy_block(&c->endpoints, p->endpoints, p->n_endpoints * sizeof *p->endpoints) ||
       !netmap_strlist_copy(&c->caps, &p->caps) || !netmap_strlist_copy(&c->tags, &p->tags)) {

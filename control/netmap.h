@@ -61,7 +61,8 @@ typedef struct msock_peer {
   char *hostname;
   char *os;
   msock_prefix *addresses; /* /32 and /128 */
-  msock_prefix *allowed;   /* AllowedIPs as the server means them: absent/null = addresses */
+  msock_prefix *allowed;   /* AllowedIPs as the server means them: absent/null = addresses. The
+                              same block as addresses when they are equal */
   msock_prefix *primary;   /* PrimaryRoutes */
   msock_addr *endpoints;   /* no port 0, multicast, unspecified */
   msock_strlist caps;      /* names out of CapMap and Capabilities; values are not kept */

@@ -193,17 +193,25 @@ static bool is_own_address(const msock_peer *p, const msock_prefix *prefix) {
   return false;
 }
 
+/* Most nodes serve no routes: one block for both lists. */
+static void share_if_equal(msock_peer *p) {
+  bool equal = p->n_allowed == p->n_addresses;
+  for (size_t i = 0; equal && i < p->n_allowed; i++) {
+    equal = msock_prefix_equal(&p->allowed[i], &p->addresses[i]);
+  }
+  if (equal) {
+    free(p->allowed);
+    p->allowed = p->addresses;
+  }
+}
+
 static bool parse_allowed(json_object *o, msock_peer *p) {
   json_object *allowed = netmap_array(o, "AllowedIPs");
   p->unsigned_peerapi_only = netmap_bool(o, "UnsignedPeerAPIOnly");
-  if (allowed == NULL || p->unsigned_peerapi_only) {
-    const size_t size = p->n_addresses * sizeof *p->allowed; /* absent or null: its addresses */
-    p->allowed = malloc(size + 1);
-    if (p->allowed && size > 0) {
-      memcpy(p->allowed, p->addresses, size);
-    }
+  if (allowed == NULL || p->unsigned_peerapi_only) { /* absent or null: its addresses */
+    p->allowed = p->addresses;
     p->n_allowed = p->n_addresses;
-    return p->allowed != NULL;
+    return true;
   }
   if (!parse_prefixes(allowed, MSOCK_NETMAP_ROUTES_MAX, &p->allowed, &p->n_allowed)) {
     return false;
@@ -211,6 +219,7 @@ static bool parse_allowed(json_object *o, msock_peer *p) {
   for (size_t i = 0; i < p->n_allowed; i++) {
     p->has_routes = p->has_routes || !is_own_address(p, &p->allowed[i]);
   }
+  share_if_equal(p);
   return true;
 }
 
