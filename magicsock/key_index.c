@@ -28,7 +28,7 @@ void msock_key_index_insert(msock_key_index *ix, void *record) {
 }
 
 msock_err msock_key_index_reserve(msock_key_index *ix, uint32_t extra) {
-  const uint64_t want = 2 * ((uint64_t)ix->n + extra);
+  const uint64_t n = (uint64_t)ix->n + extra, want = n + n / 2 + 1; /* two thirds full at most */
   uint32_t cap = ix->cap > 0 ? ix->cap : CAP_MIN;
   while (cap < want) {
     cap *= 2;

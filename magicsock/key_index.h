@@ -1,5 +1,5 @@
 /* magicsock/key_index.h: finds a record by its 32-byte public key. Records begin with their key and
- * do not move; the index borrows them. Open addressing, at most half full. */
+ * do not move; the index borrows them. Open addressing, at most two thirds full. */
 #ifndef MSOCK_MAGICSOCK_KEY_INDEX_H
 #define MSOCK_MAGICSOCK_KEY_INDEX_H
 
