@@ -54,8 +54,8 @@ msock_err msock_stream_dial(msock_egress *eg, const msock_stream_config *config,
  * on, also on error. No up callback. Not accounted in the ledger. */
 msock_err msock_stream_adopt(msock_loop *loop, int fd, const msock_stream_handlers *handlers,
                              void *ctx, msock_stream **out);
-/* The same with TLS, as the server: up comes after the handshake, which has budget_us. id is
- * borrowed until the stream is freed. */
+/* The same with TLS, as the server: up comes after the handshake, which has budget_us. Keeps a
+ * reference to id. */
 msock_err msock_stream_accept_tls(msock_loop *loop, int fd, msock_tls_identity *id,
                                   uint64_t budget_us, const msock_stream_handlers *handlers,
                                   void *ctx, msock_stream **out);

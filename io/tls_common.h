@@ -43,6 +43,16 @@ typedef struct msock_tls_peer_cert {
 bool msock_tls_rules_pin_ok(const msock_tls_rules *r, const msock_tls_peer_cert *certs, size_t n,
                             char *why, size_t cap);
 
+/* The root store: io/tls_roots.c. Each file of the store can be read and holds a certificate that
+ * the backend can use; looked at once. False with the reason in why. */
+bool msock_tls_roots_check(msock_tls_roots *r, bool (*is_usable)(const uint8_t *der, size_t len),
+                           char *why, size_t cap);
+/* Hands over the roots that one of these issuers (whole Names, DER) may be, and may be none of
+ * them; der is valid for the call. False with the reason in why: a file cannot be read. */
+typedef void (*msock_tls_root_sink)(void *ctx, const uint8_t *der, size_t len);
+bool msock_tls_roots_find(const msock_tls_roots *r, const msock_x509_span *issuers, size_t n,
+                          msock_tls_root_sink sink, void *ctx, char *why, size_t cap);
+
 /* First readable file of the system's store, honouring SSL_CERT_FILE; "" = none. */
 void msock_tls_system_roots_path(char *dst, size_t cap);
 

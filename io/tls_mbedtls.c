@@ -100,6 +100,28 @@ static int on_chain(void *ctx, mbedtls_x509_crt *crt, int depth, uint32_t *flags
   return 0;
 }
 
+static bool is_usable_root(const uint8_t *der, size_t len) {
+  mbedtls_x509_crt crt;
+  mbedtls_x509_crt_init(&crt);
+  const bool usable = mbedtls_x509_crt_parse_der(&crt, der, len) == 0;
+  mbedtls_x509_crt_free(&crt);
+  return usable;
+}
+
+static void add_root(void *ctx, const uint8_t *der, size_t len) {
+  /* one that it cannot read is left out: the rest is used */
+  (void)mbedtls_x509_crt_parse_der(ctx, der, len);
+}
+
+static bool find_roots(msock_tls *t, const mbedtls_x509_crt *chain, mbedtls_x509_crt *roots) {
+  msock_x509_span issuers[MSOCK_TLS_PEER_CERTS_MAX];
+  size_t n = 0;
+  for (const mbedtls_x509_crt *c = chain; c != NULL && n < MSOCK_TLS_PEER_CERTS_MAX; c = c->next) {
+    issuers[n++] = (msock_x509_span){c->issuer_raw.p, c->issuer_raw.len};
+  }
+  return msock_tls_roots_find(t->roots, issuers, n, add_root, roots, t->why, sizeof t->why);
+}
+
 /* Chain mode, called by the handshake for each certificate that the peer sent, the leaf last. The
  * library has no roots and its verdicts are void: the chain is judged here, once, against the few
  * roots that it asks for. */
@@ -112,7 +134,7 @@ static int on_verify(void *ctx, mbedtls_x509_crt *crt, int depth, uint32_t *flag
     return 0;
   }
   mbedtls_x509_crt_init(&roots);
-  if (!msock_tls_roots_find(t->roots, crt, &roots, t->why, sizeof t->why)) {
+  if (!find_roots(t, crt, &roots)) {
     *flags = MBEDTLS_X509_BADCERT_OTHER;
   } else if (mbedtls_x509_crt_verify(crt, &roots, NULL, NULL, flags, on_chain, t) != 0 &&
              *flags == 0) {
@@ -237,7 +259,8 @@ static msock_err set_trust(msock_tls *t, const msock_tls_config *config) {
     mbedtls_ssl_conf_authmode(&t->conf, MBEDTLS_SSL_VERIFY_NONE);
     return MSOCK_OK;
   }
-  if (config->roots == NULL || !msock_tls_roots_check(config->roots, t->why, sizeof t->why)) {
+  if (config->roots == NULL ||
+      !msock_tls_roots_check(config->roots, is_usable_root, t->why, sizeof t->why)) {
     return MSOCK_ERR_IO;
   }
   t->roots = config->roots;
@@ -393,6 +416,7 @@ void msock_tls_free(msock_tls *t) {
   }
   mbedtls_ssl_free(&t->ssl);
   mbedtls_ssl_config_free(&t->conf);
+  msock_tls_identity_free(t->identity); /* after the context that used it */
   free(t);
 }
 

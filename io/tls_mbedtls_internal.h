@@ -1,5 +1,5 @@
 /* io/tls_mbedtls_internal.h: one mbedTLS connection, for its two sides: tls_mbedtls.c and
- * tls_server_mbedtls.c; and its root store, tls_roots_mbedtls.c. */
+ * tls_server_mbedtls.c. */
 #ifndef MSOCK_IO_TLS_MBEDTLS_INTERNAL_H
 #define MSOCK_IO_TLS_MBEDTLS_INTERNAL_H
 
@@ -8,12 +8,14 @@
 
 #include "io/tls.h"
 #include "io/tls_common.h"
+#include "io/tls_server.h"
 
 struct msock_tls {
   mbedtls_ssl_context ssl;
   mbedtls_ssl_config conf;      /* of a client; a server's is its identity's */
   mbedtls_x509_crt no_roots;    /* stays empty */
   const msock_tls_roots *roots; /* chain mode; borrowed */
+  msock_tls_identity *identity; /* of the accepting side: one reference */
   int fd;
   int io_errno; /* of the last failed send or recv */
   bool is_server;
@@ -35,13 +37,5 @@ msock_err msock_tls_mbedtls_defaults(mbedtls_ssl_config *conf, int endpoint);
 /* Ties the context to conf and the descriptor. */
 msock_err msock_tls_mbedtls_setup(msock_tls *t, const mbedtls_ssl_config *conf);
 int msock_tls_mbedtls_random(void *ctx, unsigned char *dst, size_t len);
-
-/* Each file of the store can be read and holds a usable certificate; looked at once. False with the
- * reason in why. */
-bool msock_tls_roots_check(msock_tls_roots *r, char *why, size_t cap);
-/* Adds the roots that chain may lead to, and may be none of them, to found (initialised; the caller
- * frees). False with the reason in why: a file cannot be read. */
-bool msock_tls_roots_find(const msock_tls_roots *r, const mbedtls_x509_crt *chain,
-                          mbedtls_x509_crt *found, char *why, size_t cap);
 
 #endif

@@ -25,6 +25,7 @@
 #define DNS_NAME_MAX 253u
 
 struct msock_tls_identity {
+  unsigned refs; /* the owner's, and one for each connection */
   mbedtls_x509_crt chain;
   mbedtls_pk_context key;
   mbedtls_ssl_config conf;
@@ -33,6 +34,7 @@ struct msock_tls_identity {
 static msock_tls_identity *make(void) {
   msock_tls_identity *id = calloc(1, sizeof *id);
   if (id != NULL) {
+    id->refs = 1;
     mbedtls_x509_crt_init(&id->chain);
     mbedtls_pk_init(&id->key);
     mbedtls_ssl_config_init(&id->conf);
@@ -41,7 +43,7 @@ static msock_tls_identity *make(void) {
 }
 
 void msock_tls_identity_free(msock_tls_identity *id) {
-  if (id != NULL) {
+  if (id != NULL && --id->refs == 0) {
     mbedtls_ssl_config_free(&id->conf);
     mbedtls_pk_free(&id->key); /* zeroes it */
     mbedtls_x509_crt_free(&id->chain);
@@ -236,6 +238,15 @@ char *msock_tls_identity_pin(const msock_tls_identity *id,
   return buf;
 }
 
+/* Without TLS 1.3 the list of certificates is not encrypted, and clients do not look for it. */
+msock_err msock_tls_identity_add_meta(msock_tls_identity *id, const uint8_t key[static 32],
+                                      uint64_t wall_us) {
+  (void)id;
+  (void)key;
+  (void)wall_us;
+  return MSOCK_ERR_UNKNOWN;
+}
+
 msock_err msock_tls_accept(msock_tls_identity *id, int fd, msock_tls **out) {
   msock_tls *t = msock_tls_mbedtls_new(fd);
   *out = t;
@@ -243,5 +254,7 @@ msock_err msock_tls_accept(msock_tls_identity *id, int fd, msock_tls **out) {
     return MSOCK_ERR_NOMEM;
   }
   t->is_server = true;
+  t->identity = id;
+  id->refs++;
   return msock_tls_mbedtls_setup(t, &id->conf);
 }

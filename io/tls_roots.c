@@ -1,14 +1,12 @@
-/* The root store of the mbedTLS backend. Debian's bundle has 144 roots, a megabyte once parsed; a
+/* The root store of every backend. Debian's bundle has 144 roots, a megabyte once parsed; a
  * handshake needs one or two. So the store is the files' paths, and each handshake reads the few
  * certificates whose names its chain asks for. A store that was updated counts at once. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <mbedtls/x509_crt.h>
-
 #include "io/pem.h"
-#include "io/tls_mbedtls_internal.h"
+#include "io/tls_common.h"
 #include "io/x509_name.h"
 
 struct msock_tls_roots {
@@ -45,26 +43,29 @@ static bool cannot_read(const char *path, const char *reason, char *why, size_t 
   return false;
 }
 
-/* Is there one certificate that the library can read? */
+typedef struct look {
+  bool (*is_usable)(const uint8_t *der, size_t len);
+  bool found;
+} look;
+
 static bool until_usable(void *ctx, const uint8_t *der, size_t len) {
-  bool *found = ctx;
-  mbedtls_x509_crt crt;
-  mbedtls_x509_crt_init(&crt);
-  *found = mbedtls_x509_crt_parse_der(&crt, der, len) == 0;
-  mbedtls_x509_crt_free(&crt);
-  return !*found;
+  look *l = ctx;
+  l->found = l->is_usable(der, len);
+  return !l->found;
 }
 
-static bool check_file(const char *path, char *why, size_t cap) {
-  bool found = false;
-  const int rc = msock_pem_walk(path, until_usable, &found);
-  if (rc == 0 && found) {
+static bool check_file(const char *path, bool (*is_usable)(const uint8_t *der, size_t len),
+                       char *why, size_t cap) {
+  look l = {.is_usable = is_usable};
+  const int rc = msock_pem_walk(path, until_usable, &l);
+  if (rc == 0 && l.found) {
     return true;
   }
   return cannot_read(path, rc != 0 ? strerror(rc) : "no usable certificate", why, cap);
 }
 
-bool msock_tls_roots_check(msock_tls_roots *r, char *why, size_t cap) {
+bool msock_tls_roots_check(msock_tls_roots *r, bool (*is_usable)(const uint8_t *der, size_t len),
+                           char *why, size_t cap) {
   if (r->checked) {
     return true;
   }
@@ -74,18 +75,20 @@ bool msock_tls_roots_check(msock_tls_roots *r, char *why, size_t cap) {
              "SSL_CERT_FILE or ca_file");
     return false;
   }
-  r->checked = (r->system_path[0] == '\0' || check_file(r->system_path, why, cap)) &&
-               (r->ca_file[0] == '\0' || check_file(r->ca_file, why, cap));
+  r->checked = (r->system_path[0] == '\0' || check_file(r->system_path, is_usable, why, cap)) &&
+               (r->ca_file[0] == '\0' || check_file(r->ca_file, is_usable, why, cap));
   return r->checked;
 }
 
 typedef struct search {
-  const mbedtls_x509_crt *chain; /* as the peer sent it */
-  mbedtls_x509_crt *found;
+  const msock_x509_span *issuers; /* whole Names, of the chain as the peer sent it */
+  size_t n;
+  msock_tls_root_sink sink;
+  void *ctx;
 } search;
 
 /* raw: a whole Name; content: what is behind its header. */
-static bool same_name(const mbedtls_x509_buf *raw, const msock_x509_span *content) {
+static bool same_name(const msock_x509_span *raw, const msock_x509_span *content) {
   return raw->len > content->len && raw->len - content->len <= 4 &&
          memcmp(raw->p + (raw->len - content->len), content->p, content->len) == 0;
 }
@@ -96,18 +99,18 @@ static bool keep_wanted(void *ctx, const uint8_t *der, size_t len) {
   search *s = ctx;
   msock_x509_cert root;
   bool wanted = !msock_x509_parse(der, len, &root);
-  for (const mbedtls_x509_crt *c = s->chain; c != NULL && !wanted; c = c->next) {
-    wanted = same_name(&c->issuer_raw, &root.subject);
+  for (size_t i = 0; i < s->n && !wanted; i++) {
+    wanted = same_name(&s->issuers[i], &root.subject);
   }
-  if (wanted) { /* one that it cannot read is left out: the rest is used */
-    (void)mbedtls_x509_crt_parse_der(s->found, der, len);
+  if (wanted) {
+    s->sink(s->ctx, der, len);
   }
   return true;
 }
 
-bool msock_tls_roots_find(const msock_tls_roots *r, const mbedtls_x509_crt *chain,
-                          mbedtls_x509_crt *found, char *why, size_t cap) {
-  search s = {.chain = chain, .found = found};
+bool msock_tls_roots_find(const msock_tls_roots *r, const msock_x509_span *issuers, size_t n,
+                          msock_tls_root_sink sink, void *ctx, char *why, size_t cap) {
+  search s = {.issuers = issuers, .n = n, .sink = sink, .ctx = ctx};
   const char *const paths[] = {r->system_path, r->ca_file};
   for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
     const int rc = paths[i][0] != '\0' ? msock_pem_walk(paths[i], keep_wanted, &s) : 0;
