@@ -7,9 +7,9 @@
 #include "base/log.h"
 #include "io/egress.h"
 #include "io/http.h"
+#include "io/log_sink.h"
 #include "io/loop.h"
 #include "io/tls.h"
-#include "node/log_sink.h"
 
 typedef struct msock_node_deps {
   msock_loop *loop;

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 
 #include "crypto/init.h"
+#include "io/log_sink.h"
 #include "io/memory.h"
-#include "node/log_sink.h"
 #include "node/node.h"
 
 enum { EXIT_OTHER = 1, EXIT_CONFIG = 10 }; /* requirements.md 5.3 */

@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/log_sink.h"
 #include "node/anonymize.h"
 #include "node/capture.h"
-#include "node/log_sink.h"
 #include "tests/unit/testing.h"
 
 static msock_anonymize *make(const char *secret) {

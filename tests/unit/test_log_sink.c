@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "node/log_sink.h"
+#include "io/log_sink.h"
 #include "tests/unit/testing.h"
 
 static uint64_t now;

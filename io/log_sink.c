@@ -1,4 +1,4 @@
-#include "node/log_sink.h"
+#include "io/log_sink.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -170,7 +170,8 @@ static void sink(void *ctx, msock_log_level level, const char *event, const char
   uint32_t held = 0;
   line l;
 
-  if (!admit(&s->limits[slot_of(event)], s->now_us(), &held)) {
+  const bool limited = s->is_limited == NULL || s->is_limited(event);
+  if (limited && !admit(&s->limits[slot_of(event)], s->now_us(), &held)) {
     return;
   }
   l.len = 0;

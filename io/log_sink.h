@@ -1,4 +1,4 @@
-/* node/log_sink.h: where log events become lines on stderr, for people or as JSON
+/* io/log_sink.h: where log events become lines on stderr, for people or as JSON
  * (requirements.md 5.8).
  *
  *   human  2026-11-21T10:11:12.345Z info  derp.connected region=900 host=derp.example
@@ -7,8 +7,8 @@
  *
  * Repeats are limited per event name: a burst of MSOCK_LOG_BURST lines, then one line each
  * MSOCK_LOG_REFILL_US; the next line that passes says how many were held back (suppressed=N). */
-#ifndef MSOCK_NODE_LOG_SINK_H
-#define MSOCK_NODE_LOG_SINK_H
+#ifndef MSOCK_IO_LOG_SINK_H
+#define MSOCK_IO_LOG_SINK_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -31,6 +31,7 @@ typedef struct msock_log_limit {
 typedef struct msock_log_sink {
   msock_log log; /* pass &sink.log on */
   bool json;
+  bool (*is_limited)(const char *event);                  /* NULL = every event is */
   uint64_t (*now_us)(void);                               /* for the limiter */
   uint64_t (*wall_us)(void);                              /* for the time stamp */
   void (*write)(void *ctx, const char *line, size_t len); /* one whole line with its newline */
