@@ -9,7 +9,7 @@
 #include "derp/login.h"
 #include "derp/server_internal.h"
 
-#define SLOT_BITS 6u     /* MSOCK_DERP_SERVER_CONNS_MAX slots */
+#define SLOT_BITS 6u     /* RELAY_SLOTS slots */
 #define TX_BATCH 16384u  /* small frames go together, one TLS record at most */
 #define RX_KEEP 4096u    /* a larger buffer is given back when it is empty */
 #define BIG_PACKET 4096u /* queue slots that held a longer one are given back when empty */
@@ -17,12 +17,12 @@
 /* --- connections --- */
 
 static relay_conn *find(const msock_derp_server *s, uint32_t conn) {
-  relay_conn *c = s->conns[conn % MSOCK_DERP_SERVER_CONNS_MAX];
+  relay_conn *c = s->conns[conn % RELAY_SLOTS];
   return c != NULL && c->id == conn ? c : NULL;
 }
 
 static uint64_t bit_of(const relay_conn *c) {
-  return UINT64_C(1) << c->id % MSOCK_DERP_SERVER_CONNS_MAX;
+  return UINT64_C(1) << c->id % RELAY_SLOTS;
 }
 
 /* The connection that gets the packets of a key: the one that spoke last (derp.md 4.2). NULL: the
@@ -30,7 +30,7 @@ static uint64_t bit_of(const relay_conn *c) {
 static relay_conn *active(const msock_derp_server *s, const msock_node_key *key,
                           const relay_conn *but) {
   relay_conn *best = NULL;
-  for (size_t i = 0; i < MSOCK_DERP_SERVER_CONNS_MAX; i++) {
+  for (size_t i = 0; i < RELAY_SLOTS; i++) {
     relay_conn *c = s->conns[i];
     if (c != NULL && c != but && c->phase == RELAY_UP && msock_node_key_equal(&c->key, key) &&
         (best == NULL || c->spoke > best->spoke)) {
@@ -41,7 +41,7 @@ static relay_conn *active(const msock_derp_server *s, const msock_node_key *key,
 }
 
 msock_derp_server *msock_derp_server_new(const msock_env *env, const msock_node_private *key) {
-  _Static_assert(1u << SLOT_BITS == MSOCK_DERP_SERVER_CONNS_MAX, "ids hold the slot");
+  _Static_assert(1u << SLOT_BITS == RELAY_SLOTS, "ids hold the slot");
   msock_derp_server *s = calloc(1, sizeof *s);
   if (s != NULL) {
     s->env = env;
@@ -62,7 +62,7 @@ void msock_derp_server_free(msock_derp_server *s) {
   if (s == NULL) {
     return;
   }
-  for (size_t i = 0; i < MSOCK_DERP_SERVER_CONNS_MAX; i++) {
+  for (size_t i = 0; i < RELAY_SLOTS; i++) {
     if (s->conns[i] != NULL) {
       free_conn(s->conns[i]);
     }
@@ -74,10 +74,10 @@ void msock_derp_server_free(msock_derp_server *s) {
 msock_err msock_derp_server_open(msock_derp_server *s, uint64_t now_us, uint32_t *conn) {
   relay_conn *c = NULL;
   uint32_t slot = 0;
-  while (slot < MSOCK_DERP_SERVER_CONNS_MAX && s->conns[slot] != NULL) {
+  while (slot < RELAY_SLOTS && s->conns[slot] != NULL) {
     slot++;
   }
-  if (slot == MSOCK_DERP_SERVER_CONNS_MAX || (c = calloc(1, sizeof *c)) == NULL) {
+  if (slot == RELAY_SLOTS || (c = calloc(1, sizeof *c)) == NULL) {
     s->stats.refused_full++;
     return MSOCK_ERR_NOMEM;
   }
@@ -147,7 +147,7 @@ static void fill_control(msock_derp_server *s, relay_conn *c) {
     f.u.peer_gone.reason = g->reason;
     f.u.peer_gone.has_reason = true;
     send_frame(c, &f);
-    c->gone_at = (c->gone_at + 1) % MSOCK_DERP_SERVER_GONE_QUEUE;
+    c->gone_at = (c->gone_at + 1) % 64;
     c->n_gone--;
     s->stats.gone_sent++;
   }
@@ -214,8 +214,8 @@ bool msock_derp_server_is_done(const msock_derp_server *s, uint32_t conn) {
 }
 
 bool msock_derp_server_next_wake(msock_derp_server *s, uint32_t *conn) {
-  for (size_t i = 0; i < MSOCK_DERP_SERVER_CONNS_MAX; i++) {
-    s->wake_at = (s->wake_at + 1) % MSOCK_DERP_SERVER_CONNS_MAX;
+  for (size_t i = 0; i < RELAY_SLOTS; i++) {
+    s->wake_at = (s->wake_at + 1) % RELAY_SLOTS;
     relay_conn *c = s->conns[s->wake_at];
     if (c != NULL && c->wake) {
       c->wake = false;
@@ -229,8 +229,8 @@ bool msock_derp_server_next_wake(msock_derp_server *s, uint32_t *conn) {
 /* --- frames that come in --- */
 
 static void tell_gone(relay_conn *c, const msock_node_key *key, uint8_t reason) {
-  if (c->n_gone < MSOCK_DERP_SERVER_GONE_QUEUE) {
-    relay_gone *g = &c->gone[(c->gone_at + c->n_gone++) % MSOCK_DERP_SERVER_GONE_QUEUE];
+  if (c->n_gone < 64) {
+    relay_gone *g = &c->gone[(c->gone_at + c->n_gone++) % 64];
     g->key = *key;
     g->reason = reason;
     c->wake = true;
@@ -429,8 +429,8 @@ void msock_derp_server_close(msock_derp_server *s, uint64_t now_us, uint32_t con
   }
   relay_conn *heir = c->phase == RELAY_UP ? active(s, &c->key, c) : NULL;
   const uint64_t bit = bit_of(c);
-  s->conns[conn % MSOCK_DERP_SERVER_CONNS_MAX] = NULL;
-  for (size_t i = 0; i < MSOCK_DERP_SERVER_CONNS_MAX; i++) {
+  s->conns[conn % RELAY_SLOTS] = NULL;
+  for (size_t i = 0; i < RELAY_SLOTS; i++) {
     relay_conn *o = s->conns[i];
     if (o == NULL || !(o->heard & bit)) {
       continue;
@@ -453,9 +453,9 @@ static uint64_t due(const relay_conn *c) {
   return c->dead ? MSOCK_NEVER : t;
 }
 
-uint64_t msock_derp_server_next_expiry(const msock_derp_server *s) {
+uint64_t msock_derp_server_next_expiry(msock_derp_server *s) {
   uint64_t next = MSOCK_NEVER;
-  for (size_t i = 0; i < MSOCK_DERP_SERVER_CONNS_MAX; i++) {
+  for (size_t i = 0; i < RELAY_SLOTS; i++) {
     if (s->conns[i] != NULL && due(s->conns[i]) < next) {
       next = due(s->conns[i]);
     }
@@ -464,7 +464,7 @@ uint64_t msock_derp_server_next_expiry(const msock_derp_server *s) {
 }
 
 void msock_derp_server_on_expiry(msock_derp_server *s, uint64_t now_us) {
-  for (size_t i = 0; i < MSOCK_DERP_SERVER_CONNS_MAX; i++) {
+  for (size_t i = 0; i < RELAY_SLOTS; i++) {
     relay_conn *c = s->conns[i];
     if (c == NULL || c->dead) {
       continue;
@@ -488,12 +488,25 @@ msock_node_key msock_derp_server_key(const msock_derp_server *s) {
 
 size_t msock_derp_server_count(const msock_derp_server *s) {
   size_t n = 0;
-  for (size_t i = 0; i < MSOCK_DERP_SERVER_CONNS_MAX; i++) {
+  for (size_t i = 0; i < RELAY_SLOTS; i++) {
     n += s->conns[i] != NULL && s->conns[i]->phase == RELAY_UP;
   }
   return n;
 }
 
 msock_derp_server_stats msock_derp_server_get_stats(const msock_derp_server *s) {
-  return s->stats;
+  const relay_counts *n = &s->stats;
+  msock_derp_server_stats out = {.accepted = n->accepted,
+                                 .logins = n->logins,
+                                 .login_failures = n->login_failures,
+                                 .packets_in = n->packets_in,
+                                 .packets_out = n->packets_out,
+                                 .protocol_errors = n->protocol_errors,
+                                 .stalls = n->stalls,
+                                 .gone_not_here = n->gone_sent};
+  out.dropped[MSOCK_DERP_DROP_UNKNOWN_DEST][MSOCK_DERP_KIND_OTHER] = n->dropped_unknown;
+  out.dropped[MSOCK_DERP_DROP_QUEUE_HEAD][MSOCK_DERP_KIND_DISCO] = n->dropped_queue_disco;
+  out.dropped[MSOCK_DERP_DROP_QUEUE_HEAD][MSOCK_DERP_KIND_OTHER] = n->dropped_queue;
+  out.dropped[MSOCK_DERP_DROP_QUEUE_TAIL][MSOCK_DERP_KIND_OTHER] = n->dropped_nomem;
+  return out;
 }

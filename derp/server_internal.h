@@ -3,9 +3,23 @@
 #ifndef MSOCK_DERP_SERVER_INTERNAL_H
 #define MSOCK_DERP_SERVER_INTERNAL_H
 
+#include "base/env.h"
 #include "derp/frame.h"
 #include "derp/queue.h"
 #include "derp/server.h"
+
+#define RELAY_SLOTS 64u /* one bit each in a word */
+
+typedef struct relay_counts {
+  uint64_t accepted, refused_full;
+  uint64_t logins, login_failures;
+  uint64_t packets_in, packets_out;
+  uint64_t dropped_unknown;
+  uint64_t dropped_queue_disco, dropped_queue;
+  uint64_t dropped_nomem;
+  uint64_t protocol_errors, stalls;
+  uint64_t gone_sent;
+} relay_counts;
 
 typedef enum relay_phase { RELAY_FREE = 0, RELAY_HTTP, RELAY_LOGIN, RELAY_UP } relay_phase;
 
@@ -40,7 +54,7 @@ typedef struct relay_conn {
   bool big; /* a slot of the queue holds a large buffer */
   bool keepalive_due, pong_due;
   uint8_t pong[MSOCK_DERP_PING_LEN];
-  relay_gone gone[MSOCK_DERP_SERVER_GONE_QUEUE]; /* ring */
+  relay_gone gone[64]; /* ring */
   size_t gone_at, n_gone;
 } relay_conn;
 
@@ -48,11 +62,11 @@ struct msock_derp_server {
   const msock_env *env;
   msock_node_private key;
   msock_node_key public_key;
-  relay_conn *conns[MSOCK_DERP_SERVER_CONNS_MAX]; /* NULL = free slot */
+  relay_conn *conns[RELAY_SLOTS]; /* NULL = free slot */
   uint32_t generation;
   uint64_t order; /* source of relay_conn.spoke */
   size_t wake_at; /* where next_wake goes on */
-  msock_derp_server_stats stats;
+  relay_counts stats;
 };
 
 /* Appends to what waits for the socket; false (and dead) when out of memory. */
