@@ -49,10 +49,13 @@ uint16_t sim_nat_out(sim_nat_table *t, uint64_t now_us, sim_proto proto, const m
 /* A packet from remote to the outside port: true with *inside when it passes. Does not refresh. */
 bool sim_nat_in(sim_nat_table *t, uint64_t now_us, sim_proto proto, uint16_t port,
                 const msock_addr *remote, msock_addr *inside);
+/* Whose the outside port is, whoever asks; changes nothing. */
+bool sim_nat_peek(const sim_nat_table *t, sim_proto proto, uint16_t port, msock_addr *inside);
 /* Forgets everything, or the mappings of one inside socket. */
 void sim_nat_flush(sim_nat_table *t);
 void sim_nat_flush_socket(sim_nat_table *t, const msock_addr *inside);
-/* A manual forward: the outside port always leads to inside, whoever sends. */
+/* A manual forward: the outside port always leads to inside, whoever sends; answers to them leave
+ * by it, everything else as without it. */
 void sim_nat_forward(sim_nat_table *t, uint16_t port, const msock_addr *inside);
 uint32_t sim_nat_count(const sim_nat_table *t, uint64_t now_us); /* live mappings */
 const sim_nat_config *sim_nat_get_config(const sim_nat_table *t);

@@ -121,6 +121,7 @@ int sim_udp_send(sim_udp *u, const msock_addr *to, const uint8_t *bytes, size_t 
 #define SIM_STREAM_WINDOW 262144u           /* bytes written and not yet read by the other end */
 #define SIM_STREAM_DIAL_US (20 * MSOCK_SEC) /* unanswered connects: ETIMEDOUT */
 #define SIM_STREAM_USER_TIMEOUT_US (15 * MSOCK_SEC) /* unacknowledged bytes: ETIMEDOUT */
+#define SIM_STREAM_RETRY_US (3 * MSOCK_SEC) /* longest pause between tries of a stalled stream */
 typedef struct sim_stream sim_stream;
 typedef struct sim_listener sim_listener;
 
