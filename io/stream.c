@@ -10,6 +10,8 @@
 #include "io/loop_internal.h"
 
 #define READS_PER_TURN 8u /* chunks of one stream before the others get their turn */
+#define READS_PER_CHUNK                                                                            \
+  64u /* small TLS records go together: an owner is called per chunk, not per record */
 #define WRITES_PER_TURN 16u
 
 typedef enum stream_state {
@@ -19,15 +21,21 @@ typedef enum stream_state {
   STREAM_OVER /* closed was called, or the owner has freed it */
 } stream_state;
 
+/* What only a stream that was dialled has: a relay holds ten thousand others. */
+typedef struct dialled {
+  msock_stream_config config;
+  char host[256], cert_name[256], alpn[32];
+  msock_tcp_dial *dial;
+} dialled;
+
 struct msock_stream {
   msock_loop *loop;
   msock_egress *eg; /* NULL: adopted */
-  msock_stream_config config;
-  char host[256], cert_name[256], alpn[32];
+  dialled *out;     /* NULL: adopted */
   msock_stream_handlers h;
   void *ctx;
   stream_state state;
-  msock_tcp_dial *dial;
+  uint64_t budget_us;
   int fd;
   msock_loop_fd *watch;
   msock_loop_timer timer; /* budget; later: bytes that wait inside the TLS library */
@@ -49,8 +57,10 @@ static void copy_text(char *dst, size_t cap, const char *src) {
 static void close_all(msock_stream *s) {
   s->state = STREAM_OVER;
   msock_loop_set_deadline(s->loop, &s->timer, MSOCK_NEVER);
-  msock_tcp_dial_free(s->dial);
-  s->dial = NULL;
+  if (s->out != NULL) {
+    msock_tcp_dial_free(s->out->dial);
+    s->out->dial = NULL;
+  }
   msock_tls_free(s->tls);
   s->tls = NULL;
   msock_loop_fd_free(s->watch);
@@ -71,6 +81,7 @@ void msock_stream_free(msock_stream *s) {
     return;
   }
   close_all(s);
+  free(s->out);
   free(s);
 }
 
@@ -142,6 +153,27 @@ static void end_io(msock_stream *s, msock_err err, const char *plain_text) {
   end(s, err, text);
 }
 
+/* Fills the chunk: record after record while the TLS library holds more, or the socket gave all
+ * that was asked for. Gives the bytes that came; *err is what ended it (MSOCK_OK: read again
+ * later). */
+static size_t fill(msock_stream *s, uint8_t *chunk, msock_err *err) {
+  size_t got = 0;
+  *err = MSOCK_OK;
+  for (unsigned i = 0; i < READS_PER_CHUNK && got < MSOCK_STREAM_CHUNK; i++) {
+    const size_t room = MSOCK_STREAM_CHUNK - got;
+    const ptrdiff_t n = raw_read(s, chunk + got, room);
+    if (n <= 0) {
+      *err = (msock_err)n;
+      break;
+    }
+    got += (size_t)n;
+    if (s->tls != NULL ? !msock_tls_pending(s->tls) : (size_t)n < room) {
+      break; /* the socket wakes us when there is more */
+    }
+  }
+  return got;
+}
+
 static void read_some(msock_stream *s) {
   uint8_t *chunk = msock_loop_chunk(s->loop);
   if (chunk == NULL) {
@@ -149,18 +181,26 @@ static void read_some(msock_stream *s) {
     return;
   }
   for (unsigned i = 0; i < READS_PER_TURN && s->state == STREAM_UP && !s->paused; i++) {
-    const ptrdiff_t n = raw_read(s, chunk, MSOCK_STREAM_CHUNK);
+    msock_err err;
+    const size_t n = fill(s, chunk, &err);
+    const int why = errno;
     if (n > 0) {
-      s->h.readable(s->ctx, chunk, (size_t)n);
-      continue;
+      s->h.readable(s->ctx, chunk, n);
     }
-    if (n == MSOCK_ERR_AGAIN) {
-      s->read_blocked_on_write = s->tls != NULL && msock_tls_wants_write(s->tls);
+    if (err == MSOCK_ERR_AGAIN) {
+      s->read_blocked_on_write =
+          s->state == STREAM_UP && s->tls != NULL && msock_tls_wants_write(s->tls);
       return;
     }
-    end_io(s, (msock_err)n,
-           n == MSOCK_ERR_CLOSED ? "the peer closed the connection" : strerror(errno));
-    return;
+    if (err != MSOCK_OK) {
+      if (s->state == STREAM_UP) {
+        end_io(s, err, err == MSOCK_ERR_CLOSED ? "the peer closed the connection" : strerror(why));
+      }
+      return;
+    }
+    if (n < MSOCK_STREAM_CHUNK) {
+      return; /* all that there was; look_for_pending sees to the rest */
+    }
   }
 }
 
@@ -195,7 +235,7 @@ static void write_some(msock_stream *s) {
       return;
     }
     if (s->eg != NULL) {
-      msock_egress_account(s->eg, s->config.target.purpose, &s->info.remote, 1, (uint64_t)n);
+      msock_egress_account(s->eg, s->out->config.target.purpose, &s->info.remote, 1, (uint64_t)n);
     }
     s->h.tx_consume(s->ctx, (size_t)n);
   }
@@ -263,15 +303,15 @@ static void on_timer(void *ctx, uint64_t now_us) {
   }
   char text[MSOCK_TLS_WHY_MAX];
   snprintf(text, sizeof text, "no %s with %.200s within %llu ms",
-           s->state == STREAM_DIALING ? "connection" : "TLS handshake", s->host,
-           (unsigned long long)(s->config.budget_us / 1000));
+           s->state == STREAM_DIALING ? "connection" : "TLS handshake",
+           s->out != NULL ? s->out->host : "the client", (unsigned long long)(s->budget_us / 1000));
   enter(s);
   end(s, MSOCK_ERR_TIMEOUT, text);
   leave(s);
 }
 
 static void start_tls(msock_stream *s) {
-  const msock_err err = msock_tls_new(&s->config.tls_config, s->fd, &s->tls);
+  const msock_err err = msock_tls_new(&s->out->config.tls_config, s->fd, &s->tls);
   if (err != MSOCK_OK) {
     end(s, err, s->tls != NULL ? msock_tls_error_text(s->tls) : "out of memory");
     return;
@@ -288,8 +328,8 @@ static void on_dialled(void *ctx, const msock_tcp_result *r) {
     leave(s);
     return;
   }
-  msock_tcp_dial_free(s->dial); /* over; its memory is not needed for the life of the stream */
-  s->dial = NULL;
+  msock_tcp_dial_free(s->out->dial); /* over; its memory is not needed for the life of the stream */
+  s->out->dial = NULL;
   s->fd = r->fd;
   s->info.local = r->local;
   s->info.remote = r->remote;
@@ -298,7 +338,7 @@ static void on_dialled(void *ctx, const msock_tcp_result *r) {
   s->watch = msock_loop_fd_new(s->loop, s->fd, on_ready, s);
   if (s->watch == NULL) {
     end(s, MSOCK_ERR_NOMEM, "cannot watch the connection: out of memory");
-  } else if (s->config.tls) {
+  } else if (s->out->config.tls) {
     start_tls(s);
   } else {
     go_up(s);
@@ -319,23 +359,34 @@ static msock_stream *make(msock_loop *loop, const msock_stream_handlers *handler
   return s;
 }
 
+/* The config and the texts it points to. */
+static dialled *copy_config(const msock_stream_config *config) {
+  const msock_tls_config *tc = &config->tls_config;
+  dialled *d = calloc(1, sizeof *d);
+  if (d != NULL) {
+    d->config = *config;
+    copy_text(d->host, sizeof d->host, config->tls ? tc->host : config->target.host);
+    copy_text(d->cert_name, sizeof d->cert_name, tc->cert_name);
+    copy_text(d->alpn, sizeof d->alpn, tc->alpn);
+    d->config.tls_config.host = d->host;
+    d->config.tls_config.cert_name = d->cert_name;
+    d->config.tls_config.alpn = tc->alpn != NULL ? d->alpn : NULL;
+  }
+  return d;
+}
+
 msock_err msock_stream_dial(msock_egress *eg, const msock_stream_config *config,
                             const msock_stream_handlers *handlers, void *ctx, msock_stream **out) {
   msock_stream *s = make(msock_egress_loop(eg), handlers, ctx);
-  if (s == NULL) {
+  if (s == NULL || (s->out = copy_config(config)) == NULL) {
+    free(s);
     return MSOCK_ERR_NOMEM;
   }
   s->eg = eg;
-  s->config = *config;
-  const msock_tls_config *tc = &config->tls_config;
-  copy_text(s->host, sizeof s->host, config->tls ? tc->host : config->target.host);
-  copy_text(s->cert_name, sizeof s->cert_name, tc->cert_name);
-  copy_text(s->alpn, sizeof s->alpn, tc->alpn);
-  s->config.tls_config.host = s->host;
-  s->config.tls_config.cert_name = s->cert_name;
-  s->config.tls_config.alpn = tc->alpn != NULL ? s->alpn : NULL;
+  s->budget_us = config->budget_us;
   s->began_us = msock_loop_now_us();
-  const msock_err err = msock_tcp_dial_new(eg, &s->config.target, on_dialled, s, &s->dial);
+  const msock_err err =
+      msock_tcp_dial_new(eg, &s->out->config.target, on_dialled, s, &s->out->dial);
   if (err != MSOCK_OK) {
     msock_stream_free(s);
     return err;
@@ -390,8 +441,7 @@ msock_err msock_stream_accept_tls(msock_loop *loop, int fd, msock_tls_identity *
     msock_stream_free(s);
     return err;
   }
-  copy_text(s->host, sizeof s->host, "the client");
-  s->config.budget_us = budget_us;
+  s->budget_us = budget_us;
   s->began_us = s->tcp_done_us = msock_loop_now_us();
   s->state = STREAM_HANDSHAKE;
   msock_loop_set_deadline(loop, &s->timer, s->began_us + budget_us);
@@ -405,6 +455,19 @@ void msock_stream_want_write(msock_stream *s) {
   if (s->state == STREAM_UP && s->busy == 0) {
     update_watch(s);
   }
+}
+
+void msock_stream_flush(msock_stream *s) {
+  s->tx_waiting = true;
+  if (s->state != STREAM_UP || s->busy != 0) {
+    return;
+  }
+  enter(s);
+  if (!s->tx_blocked) { /* else the socket's word is awaited */
+    write_some(s);
+  }
+  update_watch(s);
+  leave(s);
 }
 
 void msock_stream_pause_read(msock_stream *s, bool pause) {

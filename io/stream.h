@@ -61,6 +61,9 @@ msock_err msock_stream_accept_tls(msock_loop *loop, int fd, msock_tls_identity *
                                   void *ctx, msock_stream **out);
 /* Says that tx_peek has bytes. Cheap; may be called at any time, also before up. */
 void msock_stream_want_write(msock_stream *s);
+/* The same, and writes it now if the socket takes it: at the end of a turn, for owners that gather
+ * what goes out. The owner may be told closed inside the call. */
+void msock_stream_flush(msock_stream *s);
 /* Stop and resume reading: back-pressure. */
 void msock_stream_pause_read(msock_stream *s, bool pause);
 /* After the output is drained: shut down the sending side, keep reading until the peer's end. */
