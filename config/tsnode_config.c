@@ -126,12 +126,20 @@ static bool check_server_key(const char *text, char why[static MSOCK_CONFIG_WHY_
          say(why, "mkey: and 64 lower-case hex digits");
 }
 
-static bool check_interface(const char *text, char why[static MSOCK_CONFIG_WHY_MAX]) {
+static bool is_interface(const char *text) {
   bool ok = strlen(text) <= INTERFACE_MAX && strcmp(text, ".") != 0 && strcmp(text, "..") != 0;
   for (const char *p = text; *p != '\0'; p++) {
     ok = ok && *p > ' ' && *p < 0x7f && *p != '/' && *p != ':';
   }
-  return ok || say(why, "none, or an interface name of at most 15 characters");
+  return ok;
+}
+
+static bool check_interface(const char *text, char why[static MSOCK_CONFIG_WHY_MAX]) {
+  return is_interface(text) || say(why, "none, or an interface name of at most 15 characters");
+}
+
+static bool check_device(const char *text, char why[static MSOCK_CONFIG_WHY_MAX]) {
+  return is_interface(text) || say(why, "an interface name of at most 15 characters");
 }
 
 static bool check_absolute(const char *text, char why[static MSOCK_CONFIG_WHY_MAX]) {
@@ -312,11 +320,19 @@ static const msock_config_row rows[] = {
      .max = UINT16_MAX,
      .example = "41641",
      .sentence = "UDP port; 0 takes a free one."},
+    {.key = "bind_interface",
+     .type = MSOCK_CONFIG_STRING,
+     .offset = AT(bind_interface),
+     .example = "eth0",
+     .check = check_device,
+     .sentence = "The one interface for everything outside the tunnel, name look-ups excepted; "
+                 "while it is missing nothing is sent. Empty: as the routes say."},
     {.key = "ipv6",
      .type = MSOCK_CONFIG_BOOL,
      .offset = AT(ipv6),
      .default_text = "false",
-     .sentence = "Use IPv6 outside the tunnel."},
+     .sentence = "Use IPv6 outside the tunnel too, by one UDP socket for both; where the system "
+                 "has no IPv6 the node goes on with IPv4."},
     {.key = "direct",
      .type = MSOCK_CONFIG_BOOL,
      .offset = AT(direct),

@@ -56,6 +56,7 @@ typedef struct msock_tsnode_config {
   char *tun; /* interface name, or "none" */
   int64_t mtu;
   int64_t port;
+  char *bind_interface; /* "" = as the routes say */
   bool ipv6;
   bool direct;
   bool lan;

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/netlink.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -272,6 +273,14 @@ static void set_mark(msock_egress *eg, int fd) {
   }
 }
 
+/* A configured interface is the only way out: without it there is no socket at all. Loopback leaves
+ * the machine by none. */
+static bool bind_to_device(const msock_egress *eg, int fd, const msock_ip *peer) {
+  const char *name = eg->config.device;
+  return name[0] == '\0' || msock_ip_is_loopback(peer) ||
+         setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name, (socklen_t)strlen(name)) == 0;
+}
+
 /* Opens an internet socket after the verdict. */
 static msock_err open_inet(msock_egress *eg, msock_purpose p, const msock_addr *peer, int type,
                            int protocol, int *fd) {
@@ -288,6 +297,10 @@ static msock_err open_inet(msock_egress *eg, msock_purpose p, const msock_addr *
     return MSOCK_ERR_IO;
   }
   set_mark(eg, *fd);
+  if (!bind_to_device(eg, *fd, &peer->ip)) {
+    close_keep_errno(*fd);
+    return MSOCK_ERR_IO;
+  }
   return MSOCK_OK;
 }
 
@@ -354,18 +367,40 @@ msock_err msock_egress_tcp_listen(msock_egress *eg, msock_purpose p, const msock
   return MSOCK_OK;
 }
 
+#define IPV6_SWITCH "/proc/sys/net/ipv6/conf/all/disable_ipv6"
+
+/* The kernel binds [::] even where IPv6 is switched off: the switch itself has to be asked. */
+static bool ipv6_is_switched_off(void) {
+  char value = '0';
+  const int fd = open(IPV6_SWITCH, O_RDONLY | O_CLOEXEC);
+  const bool known = fd >= 0 && read(fd, &value, 1) == 1;
+  if (fd >= 0) {
+    close(fd);
+  }
+  return known && value == '1';
+}
+
+/* One socket for both families. The default of V6ONLY differs by system: set, and read back
+ * (magicsock.md 5.2). */
+static bool make_dual_stack(int fd) {
+  int v6_only = 0;
+  socklen_t len = sizeof v6_only;
+  if (setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only, sizeof v6_only) != 0 ||
+      getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only, &len) != 0) {
+    return false;
+  }
+  errno = EAFNOSUPPORT;
+  return v6_only == 0 && !ipv6_is_switched_off();
+}
+
 msock_err msock_egress_udp_bind(msock_egress *eg, msock_purpose p, const msock_addr *on, int *out,
                                 msock_addr *at) {
-  const int no = 0;
   int fd = -1;
   msock_err err = open_inet(eg, p, on, SOCK_DGRAM, 0, &fd);
   if (err != MSOCK_OK) {
     return err;
   }
-  if (on->ip.family == 6) { /* defaults differ by system: magicsock.md 5.2 */
-    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof no);
-  }
-  err = bind_at(fd, on, at);
+  err = on->ip.family == 6 && !make_dual_stack(fd) ? MSOCK_ERR_IO : bind_at(fd, on, at);
   if (err != MSOCK_OK) {
     close_keep_errno(fd);
     return err;

@@ -49,12 +49,16 @@ typedef enum msock_profile { MSOCK_PROFILE_FULL = 0, MSOCK_PROFILE_PRIVACY_PROXY
 #define MSOCK_EGRESS_REMOTES_MAX 256u  /* ledger rows; full: the longest unused row is replaced */
 #define MSOCK_EGRESS_VERDICTS_MAX 256u /* ring of the last verdicts */
 #define MSOCK_EGRESS_MARK UINT32_C(0x80000) /* reference bypass mark, netcheck.md 4.2 */
+#define MSOCK_EGRESS_DEVICE_MAX 16u         /* IFNAMSIZ: the name with its NUL */
 
 typedef struct msock_egress_config {
   msock_profile profile;
   bool ipv6; /* permit AF_INET6; the privacy profile denies it all the same */
   uint32_t
       mark; /* SO_MARK on every internet socket; 0 = none. Not permitted: logged once, goes on */
+  char device[MSOCK_EGRESS_DEVICE_MAX]; /* "" = as the routes say; else every internet socket but
+                                           those to loopback is bound to this interface, and cannot
+                                           be opened while it is missing: MSOCK_ERR_IO, ENODEV */
 } msock_egress_config;
 
 typedef struct msock_egress msock_egress;
@@ -86,7 +90,9 @@ msock_err msock_egress_tcp_open(msock_egress *eg, msock_purpose p, const msock_a
 /* Listening TCP socket. Port 0 = ephemeral: *at gets the real address. at may be NULL. */
 msock_err msock_egress_tcp_listen(msock_egress *eg, msock_purpose p, const msock_addr *on, int *fd,
                                   msock_addr *at);
-/* UDP socket; at as above. */
+/* UDP socket; at as above. An IPv6 address gives one socket for both families (V6ONLY off, read
+ * back): IPv4 peers are seen and addressed as IPv4, the kernel does the mapping. MSOCK_ERR_IO with
+ * EAFNOSUPPORT where IPv6 is switched off. */
 msock_err msock_egress_udp_bind(msock_egress *eg, msock_purpose p, const msock_addr *on, int *fd,
                                 msock_addr *at);
 /* One datagram, counted in the ledger. MSOCK_ERR_AGAIN: the socket buffer is full. */

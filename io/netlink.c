@@ -322,6 +322,41 @@ static int on_address(const struct nlmsghdr *m, void *ctx) {
   return MNL_CB_OK;
 }
 
+static int on_link(const struct nlmsghdr *m, void *ctx) {
+  const struct ifinfomsg *info = mnl_nlmsg_get_payload(m);
+  unsigned *flags = ctx;
+  *flags = info->ifi_flags;
+  return MNL_CB_OK;
+}
+
+/* Up and with a carrier: an address stays on a link that is down, but nothing gets out there. */
+static bool link_is_usable(struct mnl_socket *sock, uint32_t ifindex, uint32_t seq) {
+  unsigned flags = 0;
+  request r;
+  struct nlmsghdr *m = new_request(&r, RTM_GETLINK, NLM_F_ACK, seq);
+  struct ifinfomsg *info = mnl_nlmsg_put_extra_header(m, sizeof *info);
+  info->ifi_family = AF_UNSPEC;
+  info->ifi_index = (int)ifindex;
+  return talk(sock, m, on_link, &flags) == 0 && (flags & IFF_UP) != 0 && (flags & IFF_RUNNING) != 0;
+}
+
+/* Moves the addresses of usable links to the front; gives their number. */
+static size_t keep_usable(struct mnl_socket *sock, msock_netlink_addr *list, size_t n) {
+  uint32_t last = 0; /* addresses of one link lie together: asked once */
+  bool usable = false;
+  size_t kept = 0;
+  for (size_t i = 0; i < n; i++) {
+    if (i == 0 || list[i].ifindex != last) {
+      last = list[i].ifindex;
+      usable = link_is_usable(sock, last, (uint32_t)i + 2);
+    }
+    if (usable) {
+      list[kept++] = list[i];
+    }
+  }
+  return kept;
+}
+
 msock_err msock_netlink_list_addresses(msock_egress *eg, const char *except,
                                        msock_netlink_addr *dst, size_t cap, size_t *n) {
   address_list list = {.dst = dst, .cap = cap};
@@ -336,47 +371,55 @@ msock_err msock_netlink_list_addresses(msock_egress *eg, const char *except,
   struct ifaddrmsg *a = mnl_nlmsg_put_extra_header(m, sizeof *a);
   a->ifa_family = AF_UNSPEC;
   const int rc = talk(sock, m, on_address, &list);
+  if (rc == 0) {
+    list.n = keep_usable(sock, list.dst, list.n);
+  }
   mnl_socket_close(sock);
   *n = list.n;
   return rc == 0 ? MSOCK_OK : MSOCK_ERR_IO;
 }
 
-typedef struct gateway_search {
-  msock_ip gateway;
-  uint32_t ifindex, metric;
-} gateway_search;
+typedef struct route_search {
+  uint8_t family; /* 4 or 6 */
+  uint32_t except;
+  bool found;
+  msock_netlink_route best;
+} route_search;
 
 static int on_route(const struct nlmsghdr *m, void *ctx) {
-  gateway_search *s = ctx;
+  route_search *s = ctx;
   const struct rtmsg *rt = mnl_nlmsg_get_payload(m);
   const struct nlattr *attr;
-  msock_ip gateway = {0};
-  uint32_t ifindex = 0, metric = 0;
+  const size_t ip_len = s->family == 4 ? 4 : 16;
+  msock_netlink_route got = {0};
 
-  if (rt->rtm_dst_len != 0 || rt->rtm_family != AF_INET || rt->rtm_table != RT_TABLE_MAIN ||
-      rt->rtm_type != RTN_UNICAST) {
+  if (rt->rtm_dst_len != 0 || rt->rtm_family != (s->family == 4 ? AF_INET : AF_INET6) ||
+      rt->rtm_table != RT_TABLE_MAIN || rt->rtm_type != RTN_UNICAST) {
     return MNL_CB_OK;
   }
   for (attr = first_attr(m, sizeof *rt); attr != NULL; attr = next_attr(m, attr)) {
-    if (mnl_attr_get_payload_len(attr) != 4) {
-      continue;
-    }
-    if (mnl_attr_get_type(attr) == RTA_GATEWAY) {
-      gateway = msock_ip_from_bytes4(mnl_attr_get_payload(attr));
-    } else if (mnl_attr_get_type(attr) == RTA_OIF) {
-      ifindex = mnl_attr_get_u32(attr);
-    } else if (mnl_attr_get_type(attr) == RTA_PRIORITY) {
-      metric = mnl_attr_get_u32(attr);
+    const int type = mnl_attr_get_type(attr);
+    const size_t len = mnl_attr_get_payload_len(attr);
+    if (type == RTA_GATEWAY && len == ip_len) {
+      const uint8_t *b = mnl_attr_get_payload(attr);
+      got.gateway = s->family == 4 ? msock_ip_from_bytes4(b) : msock_ip_from_bytes16(b);
+    } else if (type == RTA_OIF && len == 4) {
+      got.ifindex = mnl_attr_get_u32(attr);
+    } else if (type == RTA_PRIORITY && len == 4) {
+      got.metric = mnl_attr_get_u32(attr);
     }
   }
-  if (gateway.family == 4 && (s->gateway.family == 0 || metric < s->metric)) {
-    *s = (gateway_search){.gateway = gateway, .ifindex = ifindex, .metric = metric};
+  const bool ours = s->except != 0 && got.ifindex == s->except;
+  if (!ours && (!s->found || got.metric < s->best.metric)) {
+    s->best = got;
+    s->found = true;
   }
   return MNL_CB_OK;
 }
 
-msock_err msock_netlink_default_gateway(msock_egress *eg, msock_ip *gateway, uint32_t *ifindex) {
-  gateway_search found = {0};
+msock_err msock_netlink_default_route(msock_egress *eg, uint8_t family, const char *except,
+                                      msock_netlink_route *out) {
+  route_search search = {.family = family, .except = except ? if_nametoindex(except) : 0};
   request r;
 
   struct mnl_socket *sock = open_socket(eg);
@@ -385,17 +428,16 @@ msock_err msock_netlink_default_gateway(msock_egress *eg, msock_ip *gateway, uin
   }
   struct nlmsghdr *m = new_request(&r, RTM_GETROUTE, NLM_F_DUMP, 1);
   struct rtmsg *rt = mnl_nlmsg_put_extra_header(m, sizeof *rt);
-  rt->rtm_family = AF_INET;
-  const int rc = talk(sock, m, on_route, &found);
+  rt->rtm_family = family == 4 ? AF_INET : AF_INET6;
+  const int rc = talk(sock, m, on_route, &search);
   mnl_socket_close(sock);
   if (rc != 0) {
     return MSOCK_ERR_IO;
   }
-  if (found.gateway.family == 0) {
+  if (!search.found) {
     return MSOCK_ERR_UNKNOWN;
   }
-  *gateway = found.gateway;
-  *ifindex = found.ifindex;
+  *out = search.best;
   return MSOCK_OK;
 }
 
@@ -410,17 +452,34 @@ struct msock_netlink_monitor {
   void *ctx;
 };
 
+/* Addresses, links, default routes. Other routes come and go by the thousand on some machines. */
+static int on_news(const struct nlmsghdr *m, void *ctx) {
+  bool *news = ctx;
+  const bool is_route = m->nlmsg_type == RTM_NEWROUTE || m->nlmsg_type == RTM_DELROUTE;
+  const struct rtmsg *rt = mnl_nlmsg_get_payload(m);
+  *news = *news || !is_route || rt->rtm_dst_len == 0;
+  return MNL_CB_OK;
+}
+
 /* What changed is of no interest: the owner looks anew. Lost messages (ENOBUFS) are a change too.
  */
 static void on_message(void *ctx, bool readable, bool writable) {
   msock_netlink_monitor *m = ctx;
   uint8_t *buf = malloc(ANSWER_BYTES);
+  bool news = buf == NULL;
+  ssize_t n = 0;
   (void)readable;
   (void)writable;
-  while (buf != NULL && (recv(m->fd, buf, ANSWER_BYTES, MSG_DONTWAIT) > 0 || errno == ENOBUFS)) {
+  while (buf != NULL &&
+         ((n = recv(m->fd, buf, ANSWER_BYTES, MSG_DONTWAIT)) > 0 || errno == ENOBUFS)) {
+    if (n < 0 || mnl_cb_run(buf, (size_t)n, 0, 0, on_news, &news) == MNL_CB_ERROR) {
+      news = true;
+    }
   }
   free(buf);
-  msock_loop_set_deadline(m->loop, &m->settle, msock_loop_now_us() + MSOCK_NETLINK_SETTLE_US);
+  if (news) {
+    msock_loop_set_deadline(m->loop, &m->settle, msock_loop_now_us() + MSOCK_NETLINK_SETTLE_US);
+  }
 }
 
 static void on_settled(void *ctx, uint64_t now_us) {

@@ -35,7 +35,8 @@ msock_err msock_netlink_set_addresses(msock_netlink *n, const msock_prefix *addr
 msock_err msock_netlink_set_routes(msock_netlink *n, const msock_prefix *routes, size_t count,
                                    uint32_t table);
 
-/* Local addresses of the machine (up, not loopback, not of the device named by except). */
+/* Local addresses of the machine: not loopback, not of the device named by except, and only of
+ * links that are up and have a carrier. */
 typedef struct msock_netlink_addr {
   msock_ip ip;
   uint8_t bits;
@@ -45,10 +46,18 @@ typedef struct msock_netlink_addr {
 /* Fills up to cap, gives the count in *n. */
 msock_err msock_netlink_list_addresses(msock_egress *eg, const char *except,
                                        msock_netlink_addr *dst, size_t cap, size_t *n);
-/* The gateway of the IPv4 default route with the lowest metric; MSOCK_ERR_UNKNOWN: none. */
-msock_err msock_netlink_default_gateway(msock_egress *eg, msock_ip *gateway, uint32_t *ifindex);
+/* The default route of a family (4 or 6) with the lowest metric in the main table, those by the
+ * device named by except (may be NULL) left out. MSOCK_ERR_UNKNOWN: none. */
+typedef struct msock_netlink_route {
+  msock_ip gateway; /* family 0: none, straight to the link */
+  uint32_t ifindex; /* 0: several (multipath) */
+  uint32_t metric;
+} msock_netlink_route;
+msock_err msock_netlink_default_route(msock_egress *eg, uint8_t family, const char *except,
+                                      msock_netlink_route *out);
 
-/* Calls changed after link, address or route changes, once for a burst (200 ms after the last). */
+/* Calls changed after link, address or default route changes, once for a burst (200 ms after the
+ * last). */
 #define MSOCK_NETLINK_SETTLE_US (200 * MSOCK_MS)
 typedef struct msock_netlink_monitor msock_netlink_monitor;
 msock_err msock_netlink_monitor_new(msock_egress *eg, void (*changed)(void *ctx), void *ctx,

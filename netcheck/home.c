@@ -478,6 +478,11 @@ void msock_home_link_changed(msock_home *h, uint64_t now_us) {
   restart(h, now_us);
 }
 
+void msock_home_set_socket(msock_home *h, bool udp, bool ipv6) {
+  h->config.no_stun = !udp;
+  h->config.ipv6 = ipv6;
+}
+
 void msock_home_set_control_up(msock_home *h, bool up) {
   h->control_up = up;
 }

@@ -136,6 +136,8 @@ bool msock_home_want_full(msock_home *h, uint64_t now_us);
 void msock_home_on_activity(msock_home *h, uint64_t now_us);
 /* Other network: forgets latencies, names and addresses, ends the round, starts a full one. */
 void msock_home_link_changed(msock_home *h, uint64_t now_us);
+/* The UDP socket came, went, or speaks other families than before: from the next round on. */
+void msock_home_set_socket(msock_home *h, bool udp, bool ipv6);
 /* Without a live control connection an existing home is never changed. Up at first. */
 void msock_home_set_control_up(msock_home *h, bool up);
 

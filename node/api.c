@@ -282,7 +282,7 @@ static void on_endpoints(void *ctx, msock_localapi_req req) {
 
 static void on_rebind(void *ctx, msock_localapi_req req) {
   msock_node *n = ctx;
-  msock_node_rebind(n, msock_loop_now_us());
+  msock_underlay_rebind(n->underlay, msock_loop_now_us());
   msock_localapi_reply_none(api_of(n), msock_loop_now_us(), req);
 }
 

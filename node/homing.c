@@ -41,6 +41,10 @@ static bool os_has_ipv6(msock_egress *eg) {
   return true;
 }
 
+static bool speaks_ipv6(const msock_udp *udp) {
+  return udp != NULL && msock_udp_local(udp).ip.family == 6;
+}
+
 msock_homing *msock_homing_new(const msock_node_deps *deps, msock_udp *udp,
                                const msock_homing_handlers *handlers, void *ctx) {
   msock_homing *h = calloc(1, sizeof *h);
@@ -49,7 +53,7 @@ msock_homing *msock_homing_new(const msock_node_deps *deps, msock_udp *udp,
   }
   const msock_home_config cfg = {
       .env = deps->env,
-      .ipv6 = udp && msock_udp_local(udp).ip.family == 6,
+      .ipv6 = speaks_ipv6(udp),
       .no_names = !msock_egress_may_resolve(deps->egress, MSOCK_PURPOSE_STUN),
       .os_has_ipv6 = os_has_ipv6(deps->egress),
       .no_stun = udp == NULL,
@@ -90,6 +94,7 @@ void msock_homing_free(msock_homing *h) {
 
 void msock_homing_set_socket(msock_homing *h, msock_udp *udp) {
   h->udp = udp;
+  msock_home_set_socket(h->home, udp != NULL, speaks_ipv6(udp));
 }
 
 msock_home *msock_homing_machine(msock_homing *h) {

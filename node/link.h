@@ -1,5 +1,6 @@
-/* node/link.h: watches the machine's own addresses and says when they changed. The TUN's are left
- * out: those changes are ours. */
+/* node/link.h: watches the machine's own addresses and default routes and says when they changed.
+ * The TUN's are left out: those changes are ours. IPv6 counts only where it may be used, and its
+ * link-local addresses never: they come with every bridge and container. */
 #ifndef MSOCK_NODE_LINK_H
 #define MSOCK_NODE_LINK_H
 
@@ -12,8 +13,9 @@
 
 typedef struct msock_link msock_link;
 
-/* device: the TUN's name, NULL = none; borrowed. changed is called after the address set differs
- * from before. MSOCK_ERR_IO: no netlink here; the node works without. */
+/* device: the TUN's name, NULL = none; borrowed. With an interface in the egress' configuration no
+ * other one counts. changed is called when addresses or default routes differ from before.
+ * MSOCK_ERR_IO: no netlink here; the node works without. */
 msock_err msock_link_new(const msock_node_deps *deps, const char *device,
                          void (*changed)(void *ctx), void *ctx, msock_link **out);
 void msock_link_free(msock_link *l); /* NULL is fine */

@@ -24,8 +24,9 @@ static bool send_relay(void *ctx, const msock_node_key *dst, msock_region_id reg
 
 static void send_direct(void *ctx, const msock_packet *pkts, const msock_addr *to, size_t count) {
   msock_node *n = ctx;
-  if (n->udp) {
-    msock_udp_send(n->udp, MSOCK_PURPOSE_WG, pkts, to, count);
+  msock_udp *udp = msock_underlay_udp(n->underlay);
+  if (udp) {
+    msock_udp_send(udp, MSOCK_PURPOSE_WG, pkts, to, count);
   }
 }
 
@@ -127,9 +128,6 @@ static void pump(void *ctx, uint64_t now_us) {
   msock_node *n = ctx;
   uint64_t next = MSOCK_NEVER;
 
-  if (n->rebind_wanted) {
-    msock_node_rebind(n, now_us);
-  }
   note_activity(n, now_us);
 
   for (int i = 0; i < PUMP_PASSES; i++) {
@@ -174,7 +172,7 @@ static void on_link_changed(void *ctx) {
                                  local.family != 0 && is_gone(n, &local));
   }
   msock_derp_pool_on_rebind(msock_relay_pool(n->relay), now_us, is_gone, n);
-  msock_node_rebind(n, now_us);
+  msock_underlay_network_changed(n->underlay, now_us);
   msock_home_link_changed(msock_homing_machine(n->homing), now_us);
 }
 
@@ -229,8 +227,9 @@ static msock_err make_parts(msock_node *n, char why[static MSOCK_WHY_MAX]) {
   }
   n->plane = msock_dataplane_new(&n->deps, &key, n->mtu_bytes, &filter, &plane, n);
   msock_wipe(&key, sizeof key);
-  msock_node_open_udp(n);
-  n->homing = msock_homing_new(&n->deps, n->udp, &homing, n);
+  n->homing = msock_node_open_underlay(n)
+                  ? msock_homing_new(&n->deps, msock_underlay_udp(n->underlay), &homing, n)
+                  : NULL;
   n->relay = msock_relay_new(&n->deps, &relay, n);
   if (!n->plane || !n->homing || !n->relay || !msock_node_make_paths(n, msock_loop_now_us())) {
     snprintf(why, MSOCK_WHY_MAX, "out of memory");
@@ -313,7 +312,7 @@ void msock_node_free(msock_node *n) {
   msock_tun_free(n->device.tun);
   msock_dataplane_free(n->plane);
   msock_paths_free(n->paths);
-  msock_udp_free(n->udp);
+  msock_underlay_free(n->underlay);
   msock_state_unlock(&n->lock);
   msock_state_clear(&n->state);
   msock_wipe(&n->disco, sizeof n->disco);

@@ -27,6 +27,7 @@
 #include "node/paths.h"
 #include "node/relay.h"
 #include "node/state.h"
+#include "node/underlay_socket.h"
 
 #define MSOCK_NODE_HOST_ROUTES_MAX 1024u /* above: one route per tailnet range instead */
 #define MSOCK_NODE_ERROR_MAX 640u
@@ -62,10 +63,9 @@ typedef struct msock_node {
   msock_state_lock lock;
   msock_disco_private disco; /* new on every start, never written */
 
-  msock_udp *udp;           /* NULL: could not be bound */
+  msock_underlay *underlay; /* the UDP socket; NULL only before it is made */
   msock_paths *paths;       /* of the node key in use; never NULL once made */
   msock_node_key paths_key; /* the node key that its pings claim */
-  bool rebind_wanted;
   uint64_t rx_udp_junk; /* datagrams that are nothing we speak */
   msock_homing *homing;
   msock_relay *relay;
@@ -93,13 +93,11 @@ typedef struct msock_node {
 } msock_node;
 
 /* underlay.c */
-void msock_node_open_udp(msock_node *n);
+bool msock_node_open_underlay(msock_node *n); /* false: no memory */
 /* A path engine for the node key in use; replaces the one before. False: no memory. */
 bool msock_node_make_paths(msock_node *n, uint64_t now_us);
 /* The engine learns this host's addresses. */
 void msock_node_tell_local(msock_node *n, uint64_t now_us);
-/* Another socket, on the same port if it can be had; confirmed paths go. */
-void msock_node_rebind(msock_node *n, uint64_t now_us);
 
 /* reload.c */
 /* Preferences from the configuration: all at start, what changed after a reload. */

@@ -40,7 +40,7 @@ static int run(program *p) {
   const msock_tsnode_config *v = msock_settings_values(opt->settings);
   msock_loop *loop = p->loop;
   const msock_log *log = &p->sink.log;
-  const msock_egress_config egress = {.profile = v->profile == MSOCK_TSNODE_PROFILE_FULL
+  msock_egress_config egress = {.profile = v->profile == MSOCK_TSNODE_PROFILE_FULL
                                                      ? MSOCK_PROFILE_FULL
                                                      : MSOCK_PROFILE_PRIVACY_PROXY,
                                       .ipv6 = v->ipv6,
@@ -49,6 +49,7 @@ static int run(program *p) {
   char why[MSOCK_WHY_MAX] = "";
   int code = EXIT_OTHER;
 
+  snprintf(egress.device, sizeof egress.device, "%s", v->bind_interface);
   deps.egress = msock_egress_new(loop, &egress, log);
   deps.roots = msock_tls_roots_new(v->ca_file[0] ? v->ca_file : NULL);
   deps.http = deps.egress && deps.roots ? msock_http_new(deps.egress, deps.roots, log) : NULL;

@@ -166,8 +166,11 @@ static size_t fill_health(const msock_node *n, const msock_netmap *nm, const cha
   if (n->device.tun == NULL && n->state.prefs.n_advertise_routes > 0) {
     out[k++] = "Routes are offered, but without a network interface nothing is forwarded.";
   }
-  if (n->udp == NULL) {
+  if (msock_underlay_udp(n->underlay) == NULL) {
     out[k++] = "The UDP socket could not be bound: relayed by DERP only.";
+  } else if (msock_settings_values(n->opt->settings)->ipv6 &&
+             msock_udp_local(msock_underlay_udp(n->underlay)).ip.family == 4) {
+    out[k++] = "IPv6 is on, but this system has none for us: IPv4 only.";
   }
   for (size_t i = 0; i < n_msg && k < HEALTH_MAX; i++) {
     out[k++] = m[i].text[0] ? m[i].text : m[i].title;

@@ -1,6 +1,5 @@
 /* node/underlay.c: the one UDP socket, who gets each of its datagrams, and what the path engine is
  * told about this host. */
-#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -44,12 +43,6 @@ static void on_udp(void *ctx, msock_packet *pkts, const msock_addr *from, size_t
 
 /* --- the socket --- */
 
-static void on_udp_dead(void *ctx, int system_errno) {
-  msock_node *n = ctx;
-  msock_logf(n->deps.log, MSOCK_LOG_ERROR, "udp.dead", "errno=%d", system_errno);
-  n->rebind_wanted = true; /* not here: the socket is calling us */
-}
-
 /* Data that the system would not send: the engine leaves the path, or asks for another socket. */
 static void on_udp_fault(void *ctx, const msock_addr *to, msock_udp_fault fault, size_t count) {
   static const struct {
@@ -70,52 +63,37 @@ static void on_udp_fault(void *ctx, const msock_addr *to, msock_udp_fault fault,
   }
 }
 
-static const msock_udp_handlers udp_handlers = {
-    .received = on_udp, .fault = on_udp_fault, .dead = on_udp_dead};
-
-static bool bind_udp(msock_node *n, uint16_t port) {
-  const msock_addr on = {.ip = msock_ip_v4(0, 0, 0, 0), .port = port};
-  char text[MSOCK_ADDR_TEXT_MAX];
-  const msock_err e =
-      msock_udp_new(n->deps.egress, MSOCK_PURPOSE_WG, &on, &udp_handlers, n, &n->udp);
-  if (e != MSOCK_OK) {
-    n->udp = NULL;
-    msock_logf(n->deps.log, MSOCK_LOG_ERROR, "udp.bind_failed",
-               "addr=%s ipv6=off reason=\"%s: %s\" text=\"going on by DERP alone\"",
-               msock_addr_text(&on, text), msock_err_text(e), strerror(errno));
-    return false;
-  }
-  const msock_addr at = msock_udp_local(n->udp);
-  msock_logf(n->deps.log, MSOCK_LOG_INFO, "udp.bound", "addr=%s", msock_addr_text(&at, text));
-  return true;
-}
-
-void msock_node_open_udp(msock_node *n) {
-  bind_udp(n, (uint16_t)msock_settings_values(n->opt->settings)->port);
-}
-
-/* Local addresses with the socket's port. */
+/* Local addresses with the socket's port, of the families that it speaks. */
 void msock_node_tell_local(msock_node *n, uint64_t now_us) {
+  msock_udp *udp = msock_underlay_udp(n->underlay);
   msock_ip ips[LOCAL_MAX];
   msock_endpoint ep[LOCAL_MAX];
-  const size_t count = n->link && n->udp ? msock_link_addresses(n->link, ips, LOCAL_MAX) : 0;
-  for (size_t i = 0; i < count; i++) {
-    ep[i] = (msock_endpoint){.addr = {.ip = ips[i], .port = msock_udp_local(n->udp).port},
-                             .type = MSOCK_ENDPOINT_LOCAL};
+  const size_t found = n->link && udp ? msock_link_addresses(n->link, ips, LOCAL_MAX) : 0;
+  size_t count = 0;
+  for (size_t i = 0; i < found; i++) {
+    const msock_addr at = msock_udp_local(udp);
+    if (ips[i].family == 4 || at.ip.family == 6) {
+      ep[count++] =
+          (msock_endpoint){.addr = {.ip = ips[i], .port = at.port}, .type = MSOCK_ENDPOINT_LOCAL};
+    }
   }
   msock_engine_set_local(msock_paths_engine(n->paths), now_us, ep, count);
 }
 
-void msock_node_rebind(msock_node *n, uint64_t now_us) {
-  const uint16_t port = n->udp ? msock_udp_local(n->udp).port : 0;
-  n->rebind_wanted = false;
-  msock_udp_free(n->udp);
-  if (!bind_udp(n, port) && port != 0) {
-    bind_udp(n, 0); /* a fresh port rather than none */
-  }
-  msock_homing_set_socket(n->homing, n->udp);
-  msock_paths_set_socket(n->paths, now_us, n->udp);
+static void on_socket(void *ctx, uint64_t now_us, msock_udp *udp) {
+  msock_node *n = ctx;
+  msock_homing_set_socket(n->homing, udp);
+  msock_paths_set_socket(n->paths, now_us, udp);
   msock_node_tell_local(n, now_us);
+}
+
+bool msock_node_open_underlay(msock_node *n) {
+  static const msock_underlay_handlers handlers = {
+      .received = on_udp, .fault = on_udp_fault, .changed = on_socket};
+  const msock_tsnode_config *v = msock_settings_values(n->opt->settings);
+  const msock_underlay_config cfg = {.ipv6 = v->ipv6, .port = (uint16_t)v->port};
+  n->underlay = msock_underlay_new(&n->deps, &cfg, &handlers, n);
+  return n->underlay != NULL;
 }
 
 /* --- what the engine asks for --- */
@@ -152,7 +130,7 @@ static void on_want_stun(void *ctx, uint64_t now_us) {
 static void on_want_rebind(void *ctx, uint64_t now_us) {
   msock_node *n = ctx;
   (void)now_us;
-  n->rebind_wanted = true;
+  msock_underlay_want_rebind(n->underlay);
 }
 
 bool msock_node_make_paths(msock_node *n, uint64_t now_us) {
@@ -168,6 +146,7 @@ bool msock_node_make_paths(msock_node *n, uint64_t now_us) {
       .self = msock_node_private_public(&n->state.node_private),
       .direct_off = !v->direct,
       .lan_off = !v->lan,
+      .ipv6 = v->ipv6,
       .allow_loopback = v->allow_loopback,
       .fast_failover_off = !v->fast_failover,
       .fixed_port = v->port != 0,
@@ -182,7 +161,7 @@ bool msock_node_make_paths(msock_node *n, uint64_t now_us) {
   n->paths = paths;
   n->paths_key = cfg.self;
   msock_dataplane_set_engine(n->plane, msock_paths_engine(paths));
-  msock_paths_set_socket(paths, now_us, n->udp);
+  msock_paths_set_socket(paths, now_us, msock_underlay_udp(n->underlay));
   msock_engine_set_home(msock_paths_engine(paths),
                         msock_home_region(msock_homing_machine(n->homing)));
   msock_node_tell_local(n, now_us);

@@ -199,9 +199,9 @@ START_TEST(errors_name_the_device) {
 END_TEST
 
 START_TEST(no_default_route_is_told) {
-  msock_ip gw;
-  uint32_t ifindex;
-  ck_assert_int_eq(msock_netlink_default_gateway(eg, &gw, &ifindex), MSOCK_ERR_UNKNOWN);
+  msock_netlink_route route;
+  ck_assert_int_eq(msock_netlink_default_route(eg, 4, NULL, &route), MSOCK_ERR_UNKNOWN);
+  ck_assert_int_eq(msock_netlink_default_route(eg, 6, NULL, &route), MSOCK_ERR_UNKNOWN);
 }
 END_TEST
 
