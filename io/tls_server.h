@@ -29,6 +29,10 @@ msock_err msock_tls_identity_from_pem(const char *pem, msock_tls_identity **out,
 msock_err msock_tls_identity_self_signed(const char *host, uint64_t wall_us,
                                          msock_tls_identity **out,
                                          char why[static MSOCK_TLS_WHY_MAX]);
+/* The same as PEM, certificate and key, so that it can be kept and its pin with it: allocated; wipe
+ * and free it. days: validity. */
+msock_err msock_tls_self_signed_pem(const char *host, unsigned days, uint64_t wall_us, char **pem,
+                                    char why[static MSOCK_TLS_WHY_MAX]);
 /* Appends the relay's meta certificate (CN "derpkey" + hex of key) to what connections from now on
  * are shown: clients of TLS 1.3 then know the relay's key after the handshake (derp.md 1.3). Call
  * once. MSOCK_ERR_UNKNOWN: this backend has no TLS 1.3, nothing was changed; MSOCK_ERR_NOMEM. */

@@ -17,11 +17,12 @@
 
 #include "base/addr.h"
 #include "base/hex.h"
+#include "crypto/wipe.h"
 #include "io/tls_mbedtls_internal.h"
 
 #define SAN_MAX 260u /* a DNS name and its headers */
-#define DER_MAX 1024u
-#define SUBJECT "CN=tsnode relay"
+#define PEM_MAX 4096 /* of the certificate, and of the key */
+#define SUBJECT "CN=DERP relay"
 #define DNS_NAME_MAX 253u
 
 struct msock_tls_identity {
@@ -162,20 +163,20 @@ static int set_serial(mbedtls_x509write_cert *w) {
 #endif
 }
 
-static int set_validity(mbedtls_x509write_cert *w, uint64_t wall_us) {
+static int set_validity(mbedtls_x509write_cert *w, unsigned days, uint64_t wall_us) {
   char from[16], to[16];
   struct tm tm;
   const time_t now = (time_t)(wall_us / 1000000);
   const time_t begin = now - (time_t)MSOCK_TLS_SELF_SIGNED_SLACK_S;
-  const time_t end = now + (time_t)MSOCK_TLS_SELF_SIGNED_DAYS * 86400;
+  const time_t end = now + (time_t)days * 86400;
   strftime(from, sizeof from, "%Y%m%d%H%M%S", gmtime_r(&begin, &tm));
   strftime(to, sizeof to, "%Y%m%d%H%M%S", gmtime_r(&end, &tm));
   return mbedtls_x509write_crt_set_validity(w, from, to);
 }
 
-/* The DER bytes stand at the end of der; gives their number, or a negative code. */
-static int write_certificate(mbedtls_pk_context *key, const char *host, uint64_t wall_us,
-                             uint8_t der[static DER_MAX]) {
+/* PEM_MAX bytes at dst. */
+static int write_certificate(mbedtls_pk_context *key, const char *host, unsigned days,
+                             uint64_t wall_us, char *dst) {
   uint8_t san[SAN_MAX];
   const size_t san_len = san_der(host, san);
   mbedtls_x509write_cert w;
@@ -189,40 +190,43 @@ static int write_certificate(mbedtls_pk_context *key, const char *host, uint64_t
   rc = rc == 0 ? mbedtls_x509write_crt_set_subject_name(&w, SUBJECT) : rc;
   rc = rc == 0 ? mbedtls_x509write_crt_set_issuer_name(&w, SUBJECT) : rc;
   rc = rc == 0 ? set_serial(&w) : rc;
-  rc = rc == 0 ? set_validity(&w, wall_us) : rc;
+  rc = rc == 0 ? set_validity(&w, days, wall_us) : rc;
   rc = rc == 0 ? mbedtls_x509write_crt_set_basic_constraints(&w, 0, -1) : rc;
   rc = rc == 0 ? mbedtls_x509write_crt_set_extension(&w, MBEDTLS_OID_SUBJECT_ALT_NAME,
                                                      MBEDTLS_OID_SIZE(MBEDTLS_OID_SUBJECT_ALT_NAME),
                                                      0, san, san_len)
                : rc;
-  rc = rc == 0 ? mbedtls_x509write_crt_der(&w, der, DER_MAX, msock_tls_mbedtls_random, NULL) : rc;
+  rc = rc == 0 ? mbedtls_x509write_crt_pem(&w, (unsigned char *)dst, PEM_MAX,
+                                           msock_tls_mbedtls_random, NULL)
+               : rc;
   mbedtls_x509write_crt_free(&w);
   return rc;
 }
 
-msock_err msock_tls_identity_self_signed(const char *host, uint64_t wall_us,
-                                         msock_tls_identity **out,
-                                         char why[static MSOCK_TLS_WHY_MAX]) {
-  msock_tls_identity *id = make();
-  uint8_t der[DER_MAX];
-  if (id == NULL) {
+msock_err msock_tls_self_signed_pem(const char *host, unsigned days, uint64_t wall_us, char **pem,
+                                    char why[static MSOCK_TLS_WHY_MAX]) {
+  char *text = calloc(2, PEM_MAX);
+  mbedtls_pk_context key;
+  *pem = NULL;
+  if (text == NULL) {
     snprintf(why, MSOCK_TLS_WHY_MAX, "out of memory");
     return MSOCK_ERR_NOMEM;
   }
-  int rc = mbedtls_pk_setup(&id->key, mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY));
-  rc = rc == 0 ? mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(id->key),
+  mbedtls_pk_init(&key);
+  int rc = mbedtls_pk_setup(&key, mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY));
+  rc = rc == 0 ? mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(key),
                                      msock_tls_mbedtls_random, NULL)
                : rc;
-  rc = rc == 0 ? write_certificate(&id->key, host, wall_us, der) : rc;
-  if (rc > 0) {
-    rc = mbedtls_x509_crt_parse_der(&id->chain, der + sizeof der - (size_t)rc, (size_t)rc);
+  rc = rc == 0 ? write_certificate(&key, host, days, wall_us, text) : rc;
+  const size_t at = strlen(text);
+  rc = rc == 0 ? mbedtls_pk_write_key_pem(&key, (unsigned char *)text + at, PEM_MAX) : rc;
+  mbedtls_pk_free(&key);
+  if (rc != 0) {
+    msock_wipe(text, 2 * (size_t)PEM_MAX);
+    free(text);
+    return refuse(why, "cannot make a certificate", rc);
   }
-  const msock_err err = rc == 0 ? finish(id, why) : refuse(why, "cannot make a certificate", rc);
-  if (err != MSOCK_OK) {
-    msock_tls_identity_free(id);
-    return err;
-  }
-  *out = id;
+  *pem = text;
   return MSOCK_OK;
 }
 

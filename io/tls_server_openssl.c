@@ -14,9 +14,11 @@
 
 #include "base/addr.h"
 #include "base/hex.h"
+#include "crypto/wipe.h"
+#include "io/tls_common.h"
 #include "io/tls_openssl_internal.h"
 
-#define SUBJECT "derpd relay"
+#define SUBJECT "DERP relay"
 #define DNS_NAME_MAX 253u
 #define SERIAL_LEN 8u
 #define DAY_S 86400
@@ -199,36 +201,54 @@ static bool add_alt_name(X509 *crt, const char *host) {
   return ok;
 }
 
-msock_err msock_tls_identity_self_signed(const char *host, uint64_t wall_us,
-                                         msock_tls_identity **out,
-                                         char why[static MSOCK_TLS_WHY_MAX]) {
-  msock_tls_identity *id = make();
-  EVP_PKEY *key = EVP_EC_gen("P-256");
-  X509 *crt = X509_new();
+static bool fill_self_signed(X509 *crt, EVP_PKEY *key, const char *host, unsigned days,
+                             uint64_t wall_us) {
   uint8_t serial[SERIAL_LEN];
-  msock_err err = MSOCK_OK;
-  ERR_clear_error();
   randombytes_buf(serial, sizeof serial);
   serial[0] = (serial[0] & 0x7f) | 0x01; /* positive, and not zero */
-  if (id == NULL || key == NULL || crt == NULL) {
+  return X509_set_version(crt, X509_VERSION_3) == 1 && set_serial(crt, serial, sizeof serial) &&
+         set_names(crt, SUBJECT) &&
+         set_validity(crt, wall_us, (long)MSOCK_TLS_SELF_SIGNED_SLACK_S, (long)days * DAY_S) &&
+         X509_set_pubkey(crt, key) == 1 && add_constraints(crt) && add_alt_name(crt, host) &&
+         X509_sign(crt, key, EVP_sha256()) > 0;
+}
+
+/* The text of a memory BIO, which is wiped with it. */
+static char *take_text(BIO *b) {
+  char *p = NULL;
+  const long n = BIO_get_mem_data(b, &p);
+  char *text = n > 0 ? malloc((size_t)n + 1) : NULL;
+  if (text != NULL) {
+    memcpy(text, p, (size_t)n);
+    text[n] = '\0';
+  }
+  if (n > 0) {
+    msock_wipe(p, (size_t)n);
+  }
+  return text;
+}
+
+msock_err msock_tls_self_signed_pem(const char *host, unsigned days, uint64_t wall_us, char **pem,
+                                    char why[static MSOCK_TLS_WHY_MAX]) {
+  EVP_PKEY *key = EVP_EC_gen("P-256");
+  X509 *crt = X509_new();
+  BIO *text = BIO_new(BIO_s_mem());
+  msock_err err = MSOCK_OK;
+  ERR_clear_error();
+  *pem = NULL;
+  if (key == NULL || crt == NULL || text == NULL) {
     err = no_memory(why);
-  } else if (X509_set_version(crt, X509_VERSION_3) != 1 ||
-             !set_serial(crt, serial, sizeof serial) || !set_names(crt, SUBJECT) ||
-             !set_validity(crt, wall_us, (long)MSOCK_TLS_SELF_SIGNED_SLACK_S,
-                           (long)MSOCK_TLS_SELF_SIGNED_DAYS * DAY_S) ||
-             X509_set_pubkey(crt, key) != 1 || !add_constraints(crt) || !add_alt_name(crt, host) ||
-             X509_sign(crt, key, EVP_sha256()) <= 0 || SSL_CTX_use_certificate(id->ctx, crt) != 1 ||
-             SSL_CTX_use_PrivateKey(id->ctx, key) != 1) {
+  } else if (!fill_self_signed(crt, key, host, days, wall_us) ||
+             PEM_write_bio_X509(text, crt) != 1 ||
+             PEM_write_bio_PrivateKey(text, key, NULL, NULL, 0, NULL, NULL) != 1) {
     err = refuse(why, "cannot make a certificate");
+  } else if ((*pem = take_text(text)) == NULL) {
+    err = no_memory(why);
   }
   X509_free(crt);
   EVP_PKEY_free(key);
-  if (err != MSOCK_OK) {
-    msock_tls_identity_free(id);
-    return err;
-  }
-  *out = id;
-  return MSOCK_OK;
+  BIO_free(text);
+  return err;
 }
 
 /* Readers look at CN and serial alone; dates and constraints are there for verifiers that want
