@@ -166,9 +166,12 @@ typedef enum sim_tap_kind {
 } sim_tap_kind;
 typedef struct sim_tap_event {
   sim_tap_kind kind;
-  sim_host *host; /* sender, or receiver when RECEIVED */
-  const sim_udp *socket;
+  sim_host *host;         /* sender, or receiver when RECEIVED */
+  const sim_udp *socket;  /* of host; NULL when LOST */
+  sim_host *from;         /* who sent it */
+  uint64_t socket_serial; /* of the sending socket: never the same for two */
   msock_addr src, dst;
+  msock_addr sent_to; /* the destination as the sender wrote it */
   const uint8_t *bytes;
   size_t len;
   const char *why;

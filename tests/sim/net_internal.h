@@ -62,6 +62,7 @@ typedef struct sim_pair {
 struct sim_udp {
   sim_udp *next, **self;
   sim_host *host;
+  uint64_t serial;
   msock_addr local; /* as bound */
   sim_udp_cb cb;
   void *ctx;
@@ -73,7 +74,8 @@ struct sim_net {
   sim_nat *boxes;
   sim_host *hosts;
   uint32_t n_hosts, n_boxes;
-  sim_rng rng; /* loss, jitter */
+  uint64_t n_sockets; /* ever */
+  sim_rng rng;        /* loss, jitter */
   sim_pair *pairs;
   uint32_t n_pairs, cap_pairs; /* open addressing, cap is a power of two */
   void (*tap)(void *ctx, const sim_tap_event *ev);

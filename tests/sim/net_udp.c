@@ -11,6 +11,7 @@ typedef struct sim_flight {
   struct sim_flight *prev, *next; /* ring of the network */
   sim_net *net;
   sim_host *from;
+  uint64_t serial;  /* of the socket */
   sim_realm *realm; /* where dst lives */
   msock_addr src, dst;
   bool lan;
@@ -47,7 +48,7 @@ sim_udp *sim_udp_bind(sim_host *h, const msock_addr *on, sim_udp_cb cb, void *ct
   if (u == NULL) {
     return NULL;
   }
-  *u = (sim_udp){.host = h, .local = local, .cb = cb, .ctx = ctx};
+  *u = (sim_udp){.host = h, .serial = ++h->net->n_sockets, .local = local, .cb = cb, .ctx = ctx};
   u->next = h->sockets;
   u->self = &h->sockets;
   if (u->next != NULL) {
@@ -100,6 +101,7 @@ static void tap(sim_net *n, const sim_tap_event *ev) {
 
 static void lose(sim_net *n, sim_tap_event *ev, const char *why) {
   ev->kind = SIM_TAP_LOST;
+  ev->socket = NULL;
   ev->why = why;
   tap(n, ev);
 }
@@ -158,7 +160,10 @@ static void arrive(void *ctx) {
   sim_tap_event ev = {.kind = SIM_TAP_RECEIVED,
                       .host = u != NULL ? h : f->from,
                       .socket = u,
+                      .from = f->from,
+                      .socket_serial = f->serial,
                       .src = f->src,
+                      .sent_to = f->dst,
                       .dst = u != NULL ? inside : f->dst,
                       .bytes = f->bytes,
                       .len = f->len};
@@ -217,6 +222,7 @@ static void fly(sim_net *n, const sim_climb *c, const msock_addr *dst, const sim
   assert(f != NULL);
   f->net = n;
   f->from = ev->host;
+  f->serial = ev->socket_serial;
   f->realm = c->realm;
   f->src = c->src;
   f->dst = *dst;
@@ -272,8 +278,11 @@ int sim_udp_send(sim_udp *u, const msock_addr *to, const uint8_t *bytes, size_t 
   sim_tap_event ev = {.kind = SIM_TAP_SENT,
                       .host = h,
                       .socket = u,
+                      .from = h,
+                      .socket_serial = u->serial,
                       .src = {.ip = via->ip, .port = u->local.port},
                       .dst = *to,
+                      .sent_to = *to,
                       .bytes = bytes,
                       .len = len};
   tap(n, &ev);
