@@ -7,6 +7,12 @@
 #include "node/state.h"
 #include "tests/fuzz/fuzzing.h"
 
+/* A key that is a small number looks like what stands for a key once they are taken out. */
+static bool is_stand_in(const msock_node_private *k) {
+  static const uint8_t zeros[sizeof k->b - 1];
+  return memcmp(k->b, zeros, sizeof zeros) == 0;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static msock_state state, again;
   msock_reader r = msock_reader_init(data, size);
@@ -30,7 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   char *second = msock_state_print(&again, &second_len);
   FUZZ_CHECK(second != NULL && strcmp(printed, second) == 0);
   FUZZ_CHECK(msock_ct_equal(state.machine_private.b, again.machine_private.b, 32));
-  if (msock_state_has_node_key(&state)) {
+  if (msock_state_has_node_key(&state) && !is_stand_in(&state.node_private)) {
     char key[MSOCK_KEY_TEXT_MAX];
     const char *secret = msock_node_private_text(&state.node_private, key);
     FUZZ_CHECK(memmem(text, len, secret, strlen(secret)) == NULL);
