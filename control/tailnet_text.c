@@ -10,8 +10,9 @@
 #include "control/wire_time.h"
 
 #define FAKE_ID_BASE 1000000u
-#define WINDOW_LOG_MIN 10 /* RFC 8878 3.1.1.1.2 */
-#define WINDOW_LOG_MAX 23 /* control.md 4.2 */
+#define FAKE_PORT_BASE 20000u /* no two of them share an address */
+#define WINDOW_LOG_MIN 10     /* RFC 8878 3.1.1.1.2 */
+#define WINDOW_LOG_MAX 23     /* control.md 4.2 */
 
 void msock_tailnet_addf(tailnet_text *t, const char *fmt, ...) {
   va_list ap;
@@ -105,11 +106,12 @@ static void add_fake(const msock_tailnet *t, uint32_t i, tailnet_text *out) {
                      msock_disco_key_text(&disco, disco_text));
   add_addresses(out, id);
   msock_tailnet_addf(out,
-                     "\"Endpoints\":[\"192.0.2.%u:41641\"],\"HomeDERP\":%" PRIu64
+                     "\"Endpoints\":[\"192.0.2.%u:%u\",\"203.0.113.%u:%u\"],\"HomeDERP\":%" PRIu64
                      ",\"Hostinfo\":{\"OS\":"
                      "\"linux\",\"Hostname\":\"fake-%u\"},\"Created\":\"2026-01-01T00:00:00Z\","
                      "\"Online\":false,\"MachineAuthorized\":true,\"Cap\":138}",
-                     i % 254 + 1, t->first_region, i);
+                     i % 254 + 1, FAKE_PORT_BASE + i, i % 254 + 1, FAKE_PORT_BASE + i,
+                     t->first_region, i);
 }
 
 static int by_id(const void *a, const void *b) {

@@ -4,6 +4,9 @@
 #include <string.h>
 
 void msock_candidates_free(msock_candidates *t) {
+  for (uint16_t i = 0; i < t->n; i++) {
+    free(t->at[i].past);
+  }
   free(t->at);
   *t = (msock_candidates){0};
 }
@@ -63,13 +66,44 @@ msock_candidate *msock_candidates_add(msock_candidates *t, const msock_addr *add
     return NULL;
   }
   c = &t->at[t->n++];
-  *c = (msock_candidate){.addr = *addr, .from = from, .heard_us = MSOCK_NEVER};
+  *c = (msock_candidate){.addr = *addr, .from = from};
   msock_candidate_forget(c);
   return c;
 }
 
 void msock_candidates_remove(msock_candidates *t, msock_candidate *c) {
+  free(c->past);
   *c = t->at[--t->n];
+}
+
+static msock_candidate_past *past_of(msock_candidate *c) {
+  if (c->past == NULL) {
+    c->past = calloc(1, sizeof *c->past);
+    if (c->past != NULL) {
+      c->past->heard_us = c->past->reverse_us = c->past->window_us = MSOCK_NEVER;
+    }
+  }
+  return c->past;
+}
+
+bool msock_candidate_heard(msock_candidate *c, uint64_t now_us,
+                           const uint8_t txid[static MSOCK_TXID_LEN]) {
+  msock_candidate_past *past = past_of(c);
+  if (past == NULL) {
+    return false;
+  }
+  past->heard_us = now_us;
+  memcpy(past->heard_txid, txid, sizeof past->heard_txid);
+  return true;
+}
+
+bool msock_candidate_repeated(const msock_candidate *c, const uint8_t txid[static MSOCK_TXID_LEN]) {
+  return msock_candidate_heard_us(c) != MSOCK_NEVER &&
+         memcmp(c->past->heard_txid, txid, sizeof c->past->heard_txid) == 0;
+}
+
+uint64_t msock_candidate_heard_us(const msock_candidate *c) {
+  return c->past != NULL ? c->past->heard_us : MSOCK_NEVER;
 }
 
 void msock_candidate_pong(msock_candidate *c, uint64_t now_us, uint64_t rtt_us) {
@@ -82,52 +116,61 @@ void msock_candidate_pong(msock_candidate *c, uint64_t now_us, uint64_t rtt_us) 
 }
 
 bool msock_candidate_reverse(msock_candidate *c, uint64_t now_us) {
-  if (c->reverse_us != MSOCK_NEVER && now_us - c->reverse_us < MSOCK_ENGINE_REVERSE_GAP_US) {
+  msock_candidate_past *past = c->past;
+  if (past == NULL || (past->reverse_us != MSOCK_NEVER &&
+                       now_us - past->reverse_us < MSOCK_ENGINE_REVERSE_GAP_US)) {
     return false;
   }
-  if (c->window_us == MSOCK_NEVER || now_us - c->window_us >= MSOCK_ENGINE_REVERSE_WINDOW_US) {
-    c->window_us = now_us;
-    c->reverse_n = 0;
+  if (past->window_us == MSOCK_NEVER ||
+      now_us - past->window_us >= MSOCK_ENGINE_REVERSE_WINDOW_US) {
+    past->window_us = now_us;
+    past->reverse_n = 0;
   }
-  if (c->reverse_n >= MSOCK_ENGINE_REVERSE_MAX) {
+  if (past->reverse_n >= MSOCK_ENGINE_REVERSE_MAX) {
     return false;
   }
-  c->reverse_n++;
-  c->reverse_us = now_us;
+  past->reverse_n++;
+  past->reverse_us = now_us;
   return true;
 }
 
 void msock_candidate_lost(msock_candidate *c, uint64_t now_us) {
-  memmove(&c->loss_us[1], &c->loss_us[0], sizeof c->loss_us - sizeof c->loss_us[0]);
-  c->loss_us[0] = now_us;
-  if (c->losses < UINT8_MAX) {
-    c->losses++;
+  msock_candidate_past *past = past_of(c);
+  if (past == NULL) {
+    return;
   }
-  c->guard_pongs = 0;
+  memmove(&past->loss_us[1], &past->loss_us[0], sizeof past->loss_us - sizeof past->loss_us[0]);
+  past->loss_us[0] = now_us;
+  if (past->losses < UINT8_MAX) {
+    past->losses++;
+  }
+  past->guard_pongs = 0;
 }
 
 uint32_t msock_candidate_guard(const msock_candidate *c, uint64_t now_us) {
   uint32_t recent = 0;
-  const uint32_t kept =
-      c->losses < MSOCK_ENGINE_FLAP_PONGS_MAX ? c->losses : MSOCK_ENGINE_FLAP_PONGS_MAX;
+  const uint32_t losses = c->past != NULL ? c->past->losses : 0;
+  const uint32_t kept = losses < MSOCK_ENGINE_FLAP_PONGS_MAX ? losses : MSOCK_ENGINE_FLAP_PONGS_MAX;
   for (uint32_t i = 0; i < kept; i++) {
-    recent += now_us - c->loss_us[i] < MSOCK_ENGINE_FLAP_WINDOW_US;
+    recent += now_us - c->past->loss_us[i] < MSOCK_ENGINE_FLAP_WINDOW_US;
   }
   if (recent <= MSOCK_ENGINE_FLAP_LOSSES) {
     return 1;
   }
   /* The third loss in the window asks for two pongs, every further one for three. */
-  return c->losses > MSOCK_ENGINE_FLAP_LOSSES + 1 ? MSOCK_ENGINE_FLAP_PONGS_MAX
-                                                  : MSOCK_ENGINE_FLAP_PONGS_MAX - 1;
+  return losses > MSOCK_ENGINE_FLAP_LOSSES + 1 ? MSOCK_ENGINE_FLAP_PONGS_MAX
+                                               : MSOCK_ENGINE_FLAP_PONGS_MAX - 1;
 }
 
 void msock_candidate_forget(msock_candidate *c) {
   c->muted = false;
   c->wins = 0;
-  c->guard_pongs = 0;
-  c->losses = 0;
-  c->reverse_n = 0;
-  c->reverse_us = c->window_us = MSOCK_NEVER;
+  if (c->past != NULL) {
+    c->past->guard_pongs = 0;
+    c->past->losses = 0;
+    c->past->reverse_n = 0;
+    c->past->reverse_us = c->past->window_us = MSOCK_NEVER;
+  }
   c->ping_us = c->pong_us = MSOCK_NEVER;
   c->rtt_us = 0;
 }

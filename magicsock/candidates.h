@@ -15,22 +15,28 @@ enum { MSOCK_FROM_NETMAP = 1u << 0, MSOCK_FROM_CMM = 1u << 1, MSOCK_FROM_PING = 
 
 #define MSOCK_TXID_LEN 12u
 
+/* What only an address has that a ping came from or whose path was lost: few of those that control
+ * lists. Times are MSOCK_NEVER while they do not apply. */
+typedef struct msock_candidate_past {
+  uint8_t reverse_n;                  /* reverse pings in the window */
+  uint8_t guard_pongs;                /* pongs seen while the flap guard asks for more than one */
+  uint8_t losses;                     /* times this path was lost in the flap window */
+  uint8_t heard_txid[MSOCK_TXID_LEN]; /* of the last ping that came from here */
+  uint64_t heard_us;                  /* when */
+  uint64_t reverse_us;                /* last reverse ping */
+  uint64_t window_us;                 /* start of the window of reverse pings */
+  uint64_t loss_us[MSOCK_ENGINE_FLAP_PONGS_MAX]; /* when it was last lost, newest first */
+} msock_candidate_past;
+
 typedef struct msock_candidate {
   msock_addr addr;
-  uint8_t from;        /* MSOCK_FROM_* */
-  bool muted;          /* the system has no route; until the next socket */
-  uint8_t wins;        /* comparisons won in a row against a trusted best */
-  uint8_t reverse_n;   /* reverse pings in the window */
-  uint8_t guard_pongs; /* pongs seen while the flap guard asks for more than one */
-  uint8_t losses;      /* times this path was lost in the flap window */
-  uint64_t reverse_us; /* last reverse ping */
-  uint64_t window_us;  /* start of the window of reverse pings */
-  uint64_t loss_us[MSOCK_ENGINE_FLAP_PONGS_MAX]; /* when it was last lost, newest first */
-  uint64_t ping_us;                              /* last sent; MSOCK_NEVER */
-  uint64_t pong_us;                              /* last heard; MSOCK_NEVER */
-  uint64_t heard_us;                             /* last ping that came from here; MSOCK_NEVER */
-  uint64_t rtt_us;                               /* smoothed, weight 1/4 for the new; 0 = none */
-  uint8_t heard_txid[MSOCK_TXID_LEN];            /* of that ping */
+  uint8_t from;               /* MSOCK_FROM_* */
+  bool muted;                 /* the system has no route; until the next socket */
+  uint8_t wins;               /* comparisons won in a row against a trusted best */
+  uint64_t ping_us;           /* last sent; MSOCK_NEVER */
+  uint64_t pong_us;           /* last heard; MSOCK_NEVER */
+  uint64_t rtt_us;            /* smoothed, weight 1/4 for the new; 0 = none */
+  msock_candidate_past *past; /* owned; NULL: nothing of the kind has happened */
 } msock_candidate;
 
 typedef struct msock_candidates {
@@ -50,11 +56,18 @@ msock_candidate *msock_candidates_add(msock_candidates *t, const msock_addr *add
 /* The order of the others changes. */
 void msock_candidates_remove(msock_candidates *t, msock_candidate *c);
 
+/* A ping with txid came from here. False: no memory; it is as if none had come. */
+bool msock_candidate_heard(msock_candidate *c, uint64_t now_us,
+                           const uint8_t txid[static MSOCK_TXID_LEN]);
+/* Is it the one that came last? */
+bool msock_candidate_repeated(const msock_candidate *c, const uint8_t txid[static MSOCK_TXID_LEN]);
+/* When the last one came; MSOCK_NEVER. */
+uint64_t msock_candidate_heard_us(const msock_candidate *c);
 /* A pong came: smooths the round trip. */
 void msock_candidate_pong(msock_candidate *c, uint64_t now_us, uint64_t rtt_us);
-/* May a reverse ping leave now? Counts it. */
+/* Something was heard from here: may a reverse ping leave now? Counts it. */
 bool msock_candidate_reverse(msock_candidate *c, uint64_t now_us);
-/* This path was just lost. */
+/* This path was just lost. Without memory it is not held against it. */
 void msock_candidate_lost(msock_candidate *c, uint64_t now_us);
 /* Pongs in a row that it takes to trust it: 1, or more for a path that keeps being lost. */
 uint32_t msock_candidate_guard(const msock_candidate *c, uint64_t now_us);

@@ -22,7 +22,7 @@ static uint64_t next_gap(msock_engine *e, uint64_t now_us, msock_path_peer *p) {
     p->cmm_backoff = MSOCK_ENGINE_CMM_BACKOFF_STEPS - 1;
   }
   const uint64_t us = backoff_sec[p->cmm_backoff] * MSOCK_SEC;
-  if (p->cmm_backoff + 1 < MSOCK_ENGINE_CMM_BACKOFF_STEPS) {
+  if (p->cmm_backoff + 1u < MSOCK_ENGINE_CMM_BACKOFF_STEPS) {
     p->cmm_backoff++;
   }
   return jittered(e, us);
@@ -41,7 +41,7 @@ static void hold(msock_engine *e, uint64_t now_us, msock_path_peer *p, msock_why
   }
   if (!p->held_told) {
     p->held_told = true;
-    msock_why_note(p, now_us, why, NULL, 0);
+    msock_why_note(e, now_us, p, why, NULL, 0);
   }
 }
 
@@ -73,7 +73,7 @@ static void send_call(msock_engine *e, uint64_t now_us, msock_path_peer *p) {
     e->counters.tx_cmm++;
     p->cmm_sent_us = now_us;
     p->held_told = false;
-    msock_why_note(p, now_us, MSOCK_WHY_CMM_OUT, NULL, (uint32_t)e->self.n_published);
+    msock_why_note(e, now_us, p, MSOCK_WHY_CMM_OUT, NULL, (uint32_t)e->self.n_published);
   }
 }
 

@@ -418,7 +418,7 @@ void msock_engine_tell(msock_engine *e, msock_path_peer *p, unsigned what) {
     first->tell_prev = p;
     e->tell = first;
   }
-  p->tell |= what;
+  p->tell = (uint8_t)(p->tell | what);
 }
 
 void msock_engine_untell(msock_engine *e, msock_path_peer *p) {
@@ -442,7 +442,7 @@ static void tell_peer(msock_engine *e, msock_engine_output *out) {
     out->via = p->told_direct ? MSOCK_VIA_DIRECT : MSOCK_VIA_DERP;
     out->addr = p->told_addr;
     out->rtt_us = c != NULL ? c->rtt_us : 0;
-    out->reason = p->told_reason;
+    out->reason = (msock_why_kind)p->told_reason;
     if (!p->told_direct) {
       out->region = msock_engine_region(e, p);
       out->via = out->region != 0 ? MSOCK_VIA_DERP : MSOCK_VIA_NONE;
@@ -450,7 +450,7 @@ static void tell_peer(msock_engine *e, msock_engine_output *out) {
     if (p->tell == MSOCK_TELL_PATH) {
       msock_engine_untell(e, p);
     } else {
-      p->tell &= ~(unsigned)MSOCK_TELL_PATH;
+      p->tell = (uint8_t)(p->tell & ~MSOCK_TELL_PATH);
     }
     return;
   }

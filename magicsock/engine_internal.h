@@ -151,7 +151,9 @@ uint64_t msock_cmm_due(const msock_path_peer *p);
 void msock_cmm_on_stun(msock_engine *e, uint64_t now_us, bool news);
 
 /* why.c */
-void msock_why_note(msock_path_peer *p, uint64_t now_us, msock_why_kind kind,
-                    const msock_addr *addr, uint32_t value);
+/* An event of p's story. Peers that rest call, are called, gain and lose their path in each round:
+ * they have none, else thousands of them would fill their rings. */
+void msock_why_note(const msock_engine *e, uint64_t now_us, msock_path_peer *p, msock_why_kind kind,
+                    const msock_addr *addr, uint64_t value);
 
 #endif

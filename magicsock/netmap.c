@@ -60,7 +60,7 @@ static void apply(msock_engine *e, uint64_t now_us, msock_path_peer *p, const ms
   }
   const bool news = reconcile(e, now_us, p, in);
   if (fresh) {
-    msock_why_note(p, now_us, MSOCK_WHY_PEER_NEW, NULL, p->candidates.n);
+    msock_why_note(e, now_us, p, MSOCK_WHY_PEER_NEW, NULL, p->candidates.n);
   }
   if (p->disco == NULL || !(fresh || rekeyed || news)) {
     return;

@@ -53,7 +53,7 @@ static void review(msock_engine *e, uint64_t now_us, msock_path_peer *p, msock_w
   }
   p->told_direct = direct;
   p->told_addr = direct ? p->best : (msock_addr){0};
-  p->told_reason = reason;
+  p->told_reason = (uint8_t)reason;
   msock_engine_tell(e, p, MSOCK_TELL_PATH);
   if (direct && !e->cfg.hide_addresses) {
     msock_addr_text(&p->best, addr);
@@ -61,14 +61,6 @@ static void review(msock_engine *e, uint64_t now_us, msock_path_peer *p, msock_w
   msock_logf(e->env.log, msock_path_eager(e, p, now_us) ? MSOCK_LOG_INFO : MSOCK_LOG_DEBUG,
              direct ? "path.direct" : "path.relay", "peer=%s addr=%s reason=%d",
              msock_node_key_short(&p->node, node), addr, (int)reason);
-}
-
-/* Idle peers that rest gain and lose their path in each round: no story in that. */
-static void note(msock_engine *e, uint64_t now_us, msock_path_peer *p, msock_why_kind kind,
-                 const msock_addr *addr, uint64_t value) {
-  if (msock_path_eager(e, p, now_us)) {
-    msock_why_note(p, now_us, kind, addr, value < UINT32_MAX ? (uint32_t)value : UINT32_MAX);
-  }
 }
 
 static void stop_probe(msock_path_peer *p) {
@@ -115,7 +107,7 @@ static void expire_learned(msock_engine *e, uint64_t now_us, msock_path_peer *p)
     msock_candidate *c = &p->candidates.at[i];
     const bool used = trusted(p, now_us) && msock_addr_equal(&c->addr, &p->best);
     if ((c->from & MSOCK_FROM_PING) != 0 && !used &&
-        msock_since(now_us, c->heard_us) >= MSOCK_ENGINE_LEARNED_LIFE_US) {
+        msock_since(now_us, msock_candidate_heard_us(c)) >= MSOCK_ENGINE_LEARNED_LIFE_US) {
       msock_path_unlearn(e, now_us, p, c, MSOCK_FROM_PING);
     }
   }
@@ -179,7 +171,9 @@ bool msock_path_ping(msock_engine *e, uint64_t now_us, msock_path_peer *p, msock
   if (why == MSOCK_PING_BEAT) { /* lost until its pong is there */
     p->beats++;
     p->lost = p->lost << 1 | 1;
-    p->beats_known += p->beats_known < MSOCK_ENGINE_LOSS_SAMPLES;
+    if (p->beats_known < MSOCK_ENGINE_LOSS_SAMPLES) {
+      p->beats_known++;
+    }
   }
   e->counters.tx_ping++;
   return true;
@@ -219,7 +213,7 @@ void msock_path_burst(msock_engine *e, uint64_t now_us, msock_path_peer *p) {
   p->burst_us = now_us;
   p->burst_step = 1;
   const uint32_t sent = ping_all(e, now_us, p, 0);
-  note(e, now_us, p, MSOCK_WHY_BURST, NULL, sent);
+  msock_why_note(e, now_us, p, MSOCK_WHY_BURST, NULL, sent);
   msock_engine_rearm(e, p);
 }
 
@@ -256,14 +250,15 @@ static bool guard_passed(msock_engine *e, uint64_t now_us, msock_path_peer *p, m
   if (need <= 1) {
     return true;
   }
-  if (c->guard_pongs == 0) {
-    note(e, now_us, p, MSOCK_WHY_FLAP_GUARD, &c->addr, need);
+  uint8_t *const pongs = &c->past->guard_pongs; /* it was lost before, more than once */
+  if (*pongs == 0) {
+    msock_why_note(e, now_us, p, MSOCK_WHY_FLAP_GUARD, &c->addr, need);
   }
-  if (c->guard_pongs == 0 || msock_since(now_us, last_pong_us) >= MSOCK_ENGINE_FLAP_GAP_US) {
-    c->guard_pongs++;
+  if (*pongs == 0 || msock_since(now_us, last_pong_us) >= MSOCK_ENGINE_FLAP_GAP_US) {
+    (*pongs)++;
   }
-  if (c->guard_pongs >= need) {
-    c->guard_pongs = 0;
+  if (*pongs >= need) {
+    *pongs = 0;
     return true;
   }
   ping_again(p, &c->addr, now_us + MSOCK_ENGINE_FLAP_GAP_US);
@@ -288,7 +283,7 @@ static void adopt(msock_engine *e, uint64_t now_us, msock_path_peer *p, msock_ca
   if (first) {
     ping_again(p, &c->addr, now_us + c->rtt_us); /* a second sample for the average */
   }
-  note(e, now_us, p, reason, &c->addr, c->rtt_us);
+  msock_why_note(e, now_us, p, reason, &c->addr, c->rtt_us);
   review(e, now_us, p, reason);
   if (msock_path_direct(p, now_us)) {
     p->cmm_next_us = p->cmm_wait_us = MSOCK_NEVER;
@@ -350,7 +345,9 @@ void msock_path_on_relay_pong(msock_path_peer *p, const msock_ping *ping) {
 void msock_path_heard(msock_path_peer *p, const msock_addr *from) {
   if (p->has_best && msock_addr_equal(&p->best, from)) {
     p->unanswered_us = MSOCK_NEVER;
-    p->probe_tries = p->probe_tries > 1 ? 1 : p->probe_tries; /* silence is counted anew */
+    if (p->probe_tries > 1) {
+      p->probe_tries = 1; /* silence is counted anew */
+    }
   }
 }
 
@@ -363,7 +360,7 @@ void msock_path_leave(msock_engine *e, uint64_t now_us, msock_path_peer *p, msoc
   if (!p->has_best) {
     return;
   }
-  note(e, now_us, p, reason, &p->best, value);
+  msock_why_note(e, now_us, p, reason, &p->best, value);
   if (reason == MSOCK_WHY_SILENT) {
     p->suspect = true; /* a pong from there brings it back */
   } else {
@@ -400,7 +397,7 @@ void msock_path_bar(msock_engine *e, uint64_t now_us, msock_path_peer *p, bool l
   p->barred = true;
   p->lossy = lossy;
   if (!renewed) {
-    note(e, now_us, p, reason, &p->best, loss_permille);
+    msock_why_note(e, now_us, p, reason, &p->best, loss_permille);
   }
   review(e, now_us, p, reason);
   msock_engine_rearm(e, p);
@@ -418,7 +415,7 @@ void msock_path_reset(msock_engine *e, uint64_t now_us, msock_path_peer *p, msoc
   p->beats_known = 0;
   stop_probe(p);
   if (p->has_best) {
-    note(e, now_us, p, reason, &p->best, 0);
+    msock_why_note(e, now_us, p, reason, &p->best, 0);
     p->has_best = p->suspect = false;
     p->barred_until_us = 0;
     p->barred = p->lossy = false;
@@ -564,7 +561,7 @@ void msock_path_expire(msock_engine *e, uint64_t now_us, msock_path_peer *p) {
   }
   if (p->barred && now_us >= p->barred_until_us) {
     p->barred = p->lossy = false;
-    note(e, now_us, p, MSOCK_WHY_RETURNED, &p->best, 0);
+    msock_why_note(e, now_us, p, MSOCK_WHY_RETURNED, &p->best, 0);
     review(e, now_us, p, MSOCK_WHY_RETURNED);
   }
   if (burst_due(p) <= now_us) {

@@ -36,65 +36,68 @@ typedef struct msock_why_ring {
 /* Waiting to be polled. */
 enum { MSOCK_TELL_PATH = 1u << 0, MSOCK_TELL_KICK = 1u << 1 };
 
-/* Times are MSOCK_NEVER while they do not apply. */
+/* Times are MSOCK_NEVER while they do not apply. There are thousands: narrow fields stand together.
+ */
 typedef struct msock_path_peer {
   msock_node_key node; /* first: key_index.h */
   uint32_t id;
+  uint32_t heap_pos;
+  uint64_t due_us;
   uint64_t serial;           /* never given twice: queued datagrams of a removed peer do not fit */
   msock_disco_member *disco; /* NULL: no key */
   struct msock_path_peer *next_same;
   msock_region_id home, heard; /* control's word; where its last packet came from */
 
   /* What route reads. */
-  bool has_best;
-  bool suspect; /* heartbeats went unanswered */
-  msock_addr best;
   uint64_t trust_until_us;
   uint64_t barred_until_us; /* confirmed and not used until then; 0 */
+  msock_addr best;
+  bool has_best;
+  bool suspect; /* heartbeats went unanswered */
 
   /* What was last told about the path. */
   bool told_direct;
-  bool barred, lossy; /* the bar is noticed; it is for loss */
+  bool barred, lossy;  /* the bar is noticed; it is for loss */
+  uint8_t told_reason; /* msock_why_kind */
   msock_addr told_addr;
-  msock_why_kind told_reason;
-  unsigned tell; /* MSOCK_TELL_* */
+
+  msock_addr again; /* gets one more ping at again_us */
+
+  uint8_t tell;        /* MSOCK_TELL_* */
+  uint8_t burst_step;  /* the next one; MSOCK_ENGINE_BURST_STEPS: none */
+  uint8_t probe_tries; /* heartbeats since anything was heard from the best; 0: none under way */
+  uint8_t beats_known; /* of the last heartbeats, how many are in lost */
+  uint8_t relay_sent, relay_got; /* the measure of the relay; sent 0: none is under way */
+  uint8_t cmm_backoff;
+  bool held_told;
+  uint32_t beats; /* heartbeats so far */
+  uint32_t n_filtered;
   struct msock_path_peer *tell_prev, *tell_next;
 
   msock_candidates candidates;
   msock_pings pings;
   msock_budget ping_budget, pong_budget;
   msock_why_ring *why;
-  uint32_t n_filtered;
-
-  uint32_t heap_pos;
-  uint64_t due_us;
 
   /* Search for a path. */
-  uint32_t burst_step; /* the next one; MSOCK_ENGINE_BURST_STEPS: none */
   uint64_t burst_us;
   uint64_t sweep_us; /* last time all were pinged */
   uint64_t sweep_every_us;
-  uint64_t idle_us;  /* next round of an idle peer that is not eager */
-  uint64_t again_us; /* one more ping to again */
-  msock_addr again;
+  uint64_t idle_us; /* next round of an idle peer that is not eager */
+  uint64_t again_us;
 
   /* Heartbeats. */
-  uint32_t probe_tries; /* sent since anything was heard from the best; 0: none is under way */
   uint64_t probe_next_us;
-  uint64_t unanswered_us;        /* first data sent to the best since anything was heard from it */
-  uint64_t sent_us;              /* last data, by whichever way */
-  uint32_t beats, beats_known;   /* heartbeats so far; of the last ones, how many are in lost */
-  uint64_t lost;                 /* bit i: the heartbeat i before the last has no pong */
-  uint8_t relay_sent, relay_got; /* the measure of the relay; sent 0: none is under way */
+  uint64_t unanswered_us; /* first data sent to the best since anything was heard from it */
+  uint64_t sent_us;       /* last data, by whichever way */
+  uint64_t lost;          /* bit i: the heartbeat i before the last has no pong */
 
   /* Call-me-maybe. */
   uint64_t news_us; /* addresses, keys or network changed */
   uint64_t cmm_next_us, cmm_sent_us, cmm_wait_us;
-  uint32_t cmm_backoff;
   uint64_t cmm_heard_us, ping_heard_us;
   uint64_t cmm_sweep_us;     /* last burst that one has started */
   uint64_t cmm_sweep_due_us; /* one that has to wait */
-  bool held_told;
 } msock_path_peer;
 
 typedef struct msock_path_peers {

@@ -54,8 +54,7 @@ static void on_ping_udp(msock_engine *e, const arrival *a, msock_path_peer *p,
     e->counters.rx_filtered++;
     return;
   }
-  if (c != NULL && c->heard_us != MSOCK_NEVER &&
-      memcmp(c->heard_txid, ping->txid, sizeof c->heard_txid) == 0) {
+  if (c != NULL && msock_candidate_repeated(c, ping->txid)) {
     e->counters.rx_duplicate++;
     return;
   }
@@ -63,15 +62,13 @@ static void on_ping_udp(msock_engine *e, const arrival *a, msock_path_peer *p,
   pong(e, a, p, ping);
   const bool fresh = c == NULL;
   c = msock_path_learn(e, p, &a->from, MSOCK_FROM_PING);
-  if (c == NULL) {
+  if (c == NULL || !msock_candidate_heard(c, now_us, ping->txid)) {
     return; /* full: answered, not kept */
   }
-  c->heard_us = now_us;
-  memcpy(c->heard_txid, ping->txid, sizeof c->heard_txid);
   p->ping_heard_us = now_us;
   msock_sources_prove(&e->sources, &a->from, p->id);
   if (fresh) {
-    msock_why_note(p, now_us, MSOCK_WHY_PING_IN, &a->from, 0);
+    msock_why_note(e, now_us, p, MSOCK_WHY_PING_IN, &a->from, 0);
   }
   /* The other side's ping has opened the way: ours gets through now (section 0, 4). */
   const bool is_best = p->has_best && msock_addr_equal(&p->best, &a->from);
@@ -214,7 +211,7 @@ static void on_call(msock_engine *e, const arrival *a, msock_disco_member *m, co
   e->counters.rx_cmm++;
   p->cmm_heard_us = now_us;
   const uint32_t taken = take_endpoints(e, now_us, p, &call);
-  msock_why_note(p, now_us, MSOCK_WHY_CMM_IN, NULL, taken);
+  msock_why_note(e, now_us, p, MSOCK_WHY_CMM_IN, NULL, taken);
   if (taken == 0) {
     return;
   }

@@ -32,7 +32,7 @@ static bool make_room(msock_sources *t) {
   if (t->n >= MSOCK_ENGINE_SOURCES_MAX) {
     return false;
   }
-  if (2 * (t->n + 1) <= t->cap) {
+  if (4 * (t->n + 1) <= 3 * t->cap) {
     return true;
   }
   msock_sources bigger = {.cap = t->cap > 0 ? t->cap * 2 : CAP_MIN, .n = t->n, .seed = t->seed};

@@ -1,6 +1,7 @@
 /* magicsock/sources.h: which peer a UDP source address belongs to (magicsock.md 5.4). Every
  * candidate is here; an address of several peers belongs to the one that a pong or a valid ping
- * proved, and is not stolen from it; without proof it belongs to nobody. */
+ * proved, and is not stolen from it; without proof it belongs to nobody. Open
+ * addressing, at most three quarters full. */
 #ifndef MSOCK_MAGICSOCK_SOURCES_H
 #define MSOCK_MAGICSOCK_SOURCES_H
 
@@ -12,9 +13,9 @@
 
 typedef struct msock_source {
   msock_addr addr;
-  uint32_t peer; /* UINT32_MAX: nobody */
-  uint32_t refs; /* peers that have it as a candidate; 0: free slot */
-  bool proved;
+  uint32_t peer;      /* UINT32_MAX: nobody */
+  uint32_t refs : 31; /* peers that have it as a candidate; 0: free slot */
+  uint32_t proved : 1;
 } msock_source;
 
 typedef struct msock_sources {

@@ -5,8 +5,8 @@
 
 #define EVENTS_FIRST 1u /* and doubled up to MSOCK_WHY_EVENTS_MAX, a power of two */
 
-/* Room for one more event: thousands of peers have one or two, one with a story has many. NULL: no
- * memory, and the event is left out: the path works without its story. */
+/* Room for one more event. NULL: no memory, and the event is left out: the path works without its
+ * story. */
 static msock_why_ring *room(msock_path_peer *p) {
   const msock_why_ring *old = p->why;
   if (old != NULL && (old->n < old->cap || old->cap == MSOCK_WHY_EVENTS_MAX)) {
@@ -22,14 +22,16 @@ static msock_why_ring *room(msock_path_peer *p) {
   return r;
 }
 
-void msock_why_note(msock_path_peer *p, uint64_t now_us, msock_why_kind kind,
-                    const msock_addr *addr, uint32_t value) {
-  msock_why_ring *r = room(p);
+void msock_why_note(const msock_engine *e, uint64_t now_us, msock_path_peer *p, msock_why_kind kind,
+                    const msock_addr *addr, uint64_t value) {
+  msock_why_ring *r = msock_path_eager(e, p, now_us) ? room(p) : NULL;
   if (r == NULL) {
     return;
   }
   msock_why_event *ev = &r->at[r->next];
-  *ev = (msock_why_event){.at_us = now_us, .kind = (uint8_t)kind, .value = value};
+  *ev = (msock_why_event){.at_us = now_us,
+                          .kind = (uint8_t)kind,
+                          .value = value < UINT32_MAX ? (uint32_t)value : UINT32_MAX};
   if (addr != NULL) {
     ev->addr = *addr;
   }

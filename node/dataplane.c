@@ -142,6 +142,10 @@ const msock_dataplane_peer *msock_dataplane_peer_at(const msock_dataplane *d, ui
   return peer_of(d, id);
 }
 
+const msock_node_key *msock_dataplane_peer_key(const msock_dataplane *d, uint32_t id) {
+  return msock_wg_peer_key(d->wg, id);
+}
+
 uint32_t msock_dataplane_peer_bound(const msock_dataplane *d) {
   return d->n_peers;
 }
@@ -185,8 +189,7 @@ msock_err msock_dataplane_peer_put(msock_dataplane *d, uint64_t now_us,
       msock_wg_peer_remove(d->wg, *id);
       return MSOCK_ERR_NOMEM;
     }
-    d->peers[*id] =
-        (msock_dataplane_peer){.in_use = true, .key = r->key, .path = MSOCK_ENGINE_PEER_NONE};
+    d->peers[*id] = (msock_dataplane_peer){.in_use = true, .path = MSOCK_ENGINE_PEER_NONE};
   }
   msock_dataplane_peer *p = &d->peers[*id];
   const bool anew = started_anew(p, &r->disco);
@@ -283,7 +286,8 @@ static void to_peer(msock_dataplane *d, uint64_t now_us, uint32_t id, const msoc
   }
   msock_engine_on_data_sent(d->engine, now_us, peer->path, NULL); /* also without a way: it looks */
   if (route.via == MSOCK_VIA_DERP &&
-      d->handlers.send_relay(d->ctx, &peer->key, route.region, msock_packet_data(k), k->len)) {
+      d->handlers.send_relay(d->ctx, msock_wg_peer_key(d->wg, id), route.region,
+                             msock_packet_data(k), k->len)) {
     peer->last_tx_us = now_us;
     return;
   }

@@ -38,8 +38,7 @@ typedef struct msock_dataplane msock_dataplane;
 /* One peer as the data plane knows it, by its wg id. */
 typedef struct msock_dataplane_peer {
   bool in_use;
-  uint64_t node_id; /* of the netmap */
-  msock_node_key key;
+  uint64_t node_id;      /* of the netmap */
   uint32_t path;         /* its id in the path engine; MSOCK_ENGINE_PEER_NONE = not there */
   msock_disco_key disco; /* new at each start of the peer; zero = not known yet */
   msock_region_id home;  /* 0 = unknown */
@@ -118,6 +117,7 @@ void msock_dataplane_clear(msock_dataplane *d);
 uint32_t msock_dataplane_peer_find(const msock_dataplane *d, const msock_node_key *key);
 /* NULL for an unused id. ids are 0 .. msock_dataplane_peer_bound - 1. */
 const msock_dataplane_peer *msock_dataplane_peer_at(const msock_dataplane *d, uint32_t id);
+const msock_node_key *msock_dataplane_peer_key(const msock_dataplane *d, uint32_t id);
 uint32_t msock_dataplane_peer_bound(const msock_dataplane *d);
 /* Its id in the path engine. */
 void msock_dataplane_peer_set_path(msock_dataplane *d, uint32_t id, uint32_t path);

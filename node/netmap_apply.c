@@ -248,9 +248,9 @@ static void put_derp_map(msock_node *n, uint64_t now_us, const msock_derp_map *f
 
 static void resync_peers(msock_node *n, uint64_t now_us, const msock_netmap *nm) {
   for (uint32_t id = 0; id < msock_dataplane_peer_bound(n->plane); id++) {
-    const msock_dataplane_peer *p = msock_dataplane_peer_at(n->plane, id);
-    if (p && msock_netmap_find_key(nm, &p->key) == NULL) {
-      const msock_node_key key = p->key;
+    const msock_node_key *p = msock_dataplane_peer_key(n->plane, id);
+    if (p && msock_netmap_find_key(nm, p) == NULL) {
+      const msock_node_key key = *p;
       remove_key(n, &key);
     }
   }

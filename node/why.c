@@ -90,7 +90,8 @@ char *msock_node_endpoints_text(msock_node *n, size_t *len) {
     char key[MSOCK_KEY_TEXT_MAX];
     if (p) {
       msock_json_open(&j, NULL, '{');
-      msock_json_str(&j, "PublicKey", msock_node_key_text(&p->key, key));
+      msock_json_str(&j, "PublicKey",
+                     msock_node_key_text(msock_dataplane_peer_key(n->plane, id), key));
       put_candidates(n, &j, p->path, now_us);
       msock_json_close(&j, '}');
     }

@@ -151,23 +151,36 @@ static msock_err adopt_nets(msock_wg_allowed_ips *t, const ordered *nets, size_t
   return e == MSOCK_OK ? msock_wg_poptrie_build(&t->trie6, t->nets + n4, n - n4) : e;
 }
 
-static msock_err fill(msock_wg_allowed_ips *t, const msock_wg_route *routes, size_t n,
-                      ordered *nets) {
-  size_t n4 = 0, n6 = 0, n_nets = 0;
+static msock_err fill_nets(msock_wg_allowed_ips *t, const msock_wg_route *routes, size_t n,
+                           size_t n_nets) {
+  ordered *nets = n_nets > 0 ? malloc(n_nets * sizeof *nets) : NULL;
+  size_t k = 0;
+
+  if (nets == NULL) {
+    return n_nets > 0 ? MSOCK_ERR_NOMEM : MSOCK_OK;
+  }
+  for (size_t i = 0; i < n; i++) {
+    if (!is_host(&routes[i].prefix)) {
+      nets[k].route = routes[i];
+      nets[k].route.prefix = msock_prefix_mask(routes[i].prefix);
+      nets[k++].place = i;
+    }
+  }
+  const msock_err e = adopt_nets(t, nets, sort_nets(nets, k));
+  free(nets);
+  return e;
+}
+
+static msock_err fill(msock_wg_allowed_ips *t, const msock_wg_route *routes, size_t n) {
+  size_t n4 = 0, n6 = 0;
 
   for (size_t i = 0; i < n; i++) {
     if (!is_valid(&routes[i].prefix)) {
       return MSOCK_ERR_INVALID;
     }
-    if (!is_host(&routes[i].prefix)) {
-      nets[n_nets].route = routes[i];
-      nets[n_nets].route.prefix = msock_prefix_mask(routes[i].prefix);
-      nets[n_nets++].place = i;
-    } else if (routes[i].prefix.ip.family == 4) {
-      n4++;
-    } else {
-      n6++;
-    }
+    const bool host = is_host(&routes[i].prefix), v4 = routes[i].prefix.ip.family == 4;
+    n4 += host && v4;
+    n6 += host && !v4;
   }
   if (hosts4_init(&t->hosts4, n4) != MSOCK_OK || hosts6_init(&t->hosts6, n6) != MSOCK_OK) {
     return MSOCK_ERR_NOMEM;
@@ -177,26 +190,16 @@ static msock_err fill(msock_wg_allowed_ips *t, const msock_wg_route *routes, siz
       host_put(t, &routes[i].prefix.ip, routes[i].peer_id);
     }
   }
-  return adopt_nets(t, nets, sort_nets(nets, n_nets));
+  return fill_nets(t, routes, n, n - n4 - n6);
 }
 
 msock_err msock_wg_allowed_ips_build(msock_wg_allowed_ips *t, uint64_t seed,
                                      const msock_wg_route *routes, size_t n) {
-  ordered *nets = NULL;
-
   *t = (msock_wg_allowed_ips){.seed = seed};
-  if (n == 0) {
-    return MSOCK_OK;
-  }
-  nets = malloc(n * sizeof *nets);
-  if (nets == NULL) {
-    return MSOCK_ERR_NOMEM;
-  }
-  const msock_err e = fill(t, routes, n, nets);
+  const msock_err e = fill(t, routes, n);
   if (e != MSOCK_OK) {
     msock_wg_allowed_ips_free(t);
   }
-  free(nets);
   return e;
 }
 

@@ -106,8 +106,33 @@ START_TEST(a_small_buffer_is_cut_not_overrun) {
 }
 END_TEST
 
+/* Among many, a peer without traffic calls and is called every minute: thousands of such peers must
+ * not fill a ring each. Its story begins with its first packet. */
+START_TEST(a_resting_peer_has_no_story) {
+  rig *r = pair(RIG_SYMMETRIC, RIG_SYMMETRIC, false);
+  msock_why w;
+  for (uint32_t i = 0; i < 2 * MSOCK_ENGINE_EAGER_PEERS; i++) {
+    const msock_engine_peer other = {.node = {{200, (uint8_t)i}}, .home = RIG_REGION};
+    ck_assert_int_eq(msock_engine_peer_put(r->node[0].e, r->now_us, &other, NULL), MSOCK_OK);
+  }
+  ck_assert(msock_engine_why(r->node[0].e, rig_id(r, 0, 1), r->now_us, &w));
+  const size_t before = w.n_events; /* of the time when they were two */
+  const uint64_t resting_us = r->now_us + MSOCK_ENGINE_ACTIVE_US;
+  r->log_off = true;
+  rig_run(r, resting_us + 600 * MSOCK_SEC);
+  ck_assert(msock_engine_why(r->node[0].e, rig_id(r, 0, 1), r->now_us, &w));
+  ck_assert(w.cmm_heard || w.ping_heard); /* they did talk */
+  ck_assert_uint_eq(w.n_events, before);
+  rig_traffic(r, 0, 1, 100 * MSOCK_MS, true, r->now_us + 10 * MSOCK_SEC);
+  ck_assert(msock_engine_why(r->node[0].e, rig_id(r, 0, 1), r->now_us, &w));
+  ck_assert_uint_gt(w.n_events, before);
+  rig_free(r);
+}
+END_TEST
+
 int main(void) {
   TCase *tc = testing_case();
+  tcase_add_test(tc, a_resting_peer_has_no_story);
   tcase_add_test(tc, direct_and_lost);
   tcase_add_test(tc, hard_nats_on_both_sides);
   tcase_add_test(tc, no_answer_from_stun);
