@@ -36,6 +36,12 @@ sim_world *sim_io_world(const sim_io *io);
 /* From now on the name has this address, in place of another of the family; family 0: none. */
 void sim_io_set_name(sim_io *io, const char *name, const msock_ip *ip);
 
+/* Every log line of every process, besides the trace. NULL: nobody. */
+typedef struct sim_process sim_process;
+typedef void (*sim_log_cb)(void *ctx, const sim_process *p, msock_log_level level,
+                           const char *event, const char *text);
+void sim_io_set_log(sim_io *io, sim_log_cb cb, void *ctx);
+
 /* Files that outlive a process: path to bytes. */
 typedef struct sim_disk sim_disk;
 sim_disk *sim_disk_new(void);
@@ -45,7 +51,6 @@ void sim_disk_remove(sim_disk *d, const char *path); /* absent is fine */
 /* Writes fail from now on, as on a full disk. */
 void sim_disk_set_full(sim_disk *d, bool full);
 
-typedef struct sim_process sim_process;
 /* name: for the trace and the random stream; run: which start of it this is, so that each draws
  * other random bytes. disk is borrowed, may be NULL. */
 sim_process *sim_process_new(sim_io *io, sim_host *host, const char *name, uint32_t run,

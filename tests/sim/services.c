@@ -1,0 +1,273 @@
+#include "tests/sim/services.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control/tailnet_internal.h"
+#include "crypto/x25519.h"
+#include "tests/sim/node.h"
+#include "tscontrol/relay.h"
+#include "tscontrol/server.h"
+
+/* A server's process with the parts that all have. */
+typedef struct server {
+  sim_io *io;
+  sim_host *host;
+  char name[32];
+  uint32_t runs;
+  sim_process *process; /* NULL: down */
+  msock_loop *loop;
+  msock_egress *egress;
+  uint64_t cpu_ns; /* of runs that are over */
+} server;
+
+/* Entered: give the result to sim_process_leave. */
+static sim_process *begin(server *s) {
+  const msock_egress_config full = {.profile = MSOCK_PROFILE_FULL, .ipv6 = true};
+  s->process = sim_process_new(s->io, s->host, s->name, ++s->runs, NULL);
+  sim_process *before = sim_process_enter(s->process);
+  s->loop = msock_loop_new(sim_process_log(s->process));
+  s->egress = msock_egress_new(s->loop, &full, sim_process_log(s->process));
+  sim_trace(sim_io_world(s->io), s->name, "starts");
+  return before;
+}
+
+/* The parts on top are gone; inside enter, which ends here. */
+static void finish(server *s, sim_process *before) {
+  sim_trace(sim_io_world(s->io), s->name, "is gone");
+  msock_egress_free(s->egress);
+  msock_loop_free(s->loop);
+  sim_process_leave(before);
+  s->cpu_ns += sim_process_cpu_ns(s->process);
+  sim_process_free(s->process);
+  s->process = NULL;
+}
+
+static uint64_t cpu_of(const server *s) {
+  return s->cpu_ns + (s->process != NULL ? sim_process_cpu_ns(s->process) : 0);
+}
+
+/* --- relay --- */
+
+struct sim_relay {
+  server s;
+  msock_region_id region;
+  char code[32];
+  char pem[32]; /* its certificate, as far as the simulated TLS looks */
+  msock_addr at;
+  msock_derp_map map; /* of this relay alone, with its pin */
+  msock_tscontrol_relay *relay;
+};
+
+void sim_relay_start(sim_relay *r) {
+  char why[MSOCK_TLS_WHY_MAX];
+  if (r->s.process != NULL) {
+    return;
+  }
+  sim_process *before = begin(&r->s);
+  const msock_tscontrol_relay_cfg cfg = {
+      .on = r->at, .pem = r->pem, .name = "", .log = sim_process_log(r->s.process)};
+  if (msock_tscontrol_relay_new(r->s.loop, r->s.egress, &cfg, &r->relay, why) != MSOCK_OK) {
+    fprintf(stderr, "sim: %s does not start: %s\n", r->s.name, why);
+    abort();
+  }
+  if (r->map.n_regions == 0) {
+    const msock_err e = msock_tscontrol_relay_map(r->relay, &r->map);
+    assert(e == MSOCK_OK);
+    (void)e;
+    msock_derp_region *g = &r->map.regions[0];
+    g->id = g->nodes[0].region_id = r->region;
+    snprintf(g->code, sizeof g->code, "%s", r->code);
+    snprintf(g->name, sizeof g->name, "%s", r->code);
+    snprintf(g->nodes[0].name, sizeof g->nodes[0].name, "%s", r->code);
+  }
+  sim_process_leave(before);
+  sim_process_wake(r->s.process);
+}
+
+sim_relay *sim_relay_new(sim_io *io, sim_host *host, msock_region_id region, const char *code) {
+  sim_relay *r = calloc(1, sizeof *r);
+  assert(r != NULL);
+  r->s = (server){.io = io, .host = host};
+  r->region = region;
+  r->at = (msock_addr){.ip = sim_host_address(host), .port = SIM_RELAY_PORT};
+  snprintf(r->s.name, sizeof r->s.name, "relay-%.20s", code);
+  snprintf(r->code, sizeof r->code, "%s", code);
+  snprintf(r->pem, sizeof r->pem, "%s", r->s.name);
+  sim_relay_start(r);
+  return r;
+}
+
+void sim_relay_kill(sim_relay *r) {
+  if (r->s.process != NULL) {
+    sim_process_mute(r->s.process);
+    sim_process *before = sim_process_enter(r->s.process);
+    msock_tscontrol_relay_free(r->relay);
+    r->relay = NULL;
+    finish(&r->s, before);
+  }
+}
+
+void sim_relay_free(sim_relay *r) {
+  if (r != NULL) {
+    sim_relay_kill(r);
+    msock_derp_map_clear(&r->map);
+    free(r);
+  }
+}
+
+bool sim_relay_is_running(const sim_relay *r) {
+  return r->s.process != NULL;
+}
+
+sim_host *sim_relay_host(const sim_relay *r) {
+  return r->s.host;
+}
+
+msock_region_id sim_relay_region(const sim_relay *r) {
+  return r->region;
+}
+
+msock_addr sim_relay_addr(const sim_relay *r) {
+  return r->at;
+}
+
+uint64_t sim_relay_cpu_ns(const sim_relay *r) {
+  return cpu_of(&r->s);
+}
+
+/* --- control --- */
+
+struct sim_control {
+  server s;
+  char url[64];
+  msock_machine_private key;
+  msock_derp_map map;
+  uint32_t fakes;
+  char *policy;
+  char *saved; /* the nodes, over a restart; NULL: none yet */
+  msock_env env;
+  msock_tailnet *tailnet;
+  msock_tscontrol *server;
+};
+
+static int by_id(const void *a, const void *b) {
+  const msock_derp_region *x = a, *y = b;
+  return x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* The relays' maps as one; borrows their nodes. */
+static void join_maps(sim_relay *const *relays, size_t n, msock_derp_map *out) {
+  msock_derp_region *regions = calloc(n > 0 ? n : 1, sizeof *regions);
+  assert(regions != NULL);
+  for (size_t i = 0; i < n; i++) {
+    regions[i] = relays[i]->map.regions[0];
+  }
+  qsort(regions, n, sizeof *regions, by_id);
+  const msock_derp_map joined = {.regions = regions, .n_regions = n};
+  msock_derp_map_clear(out);
+  const msock_err e = msock_derp_map_copy(out, &joined);
+  assert(e == MSOCK_OK);
+  (void)e;
+  free(regions);
+}
+
+static void save(void *ctx) {
+  sim_control *c = ctx;
+  size_t len = 0;
+  free(c->saved);
+  c->saved = msock_tailnet_state(c->tailnet, &len);
+}
+
+void sim_control_start(sim_control *c) {
+  if (c->s.process != NULL) {
+    return;
+  }
+  sim_process *before = begin(&c->s);
+  const msock_tailnet_cfg tailnet = {.domain = "sim.example",
+                                     .packet_filters = c->policy,
+                                     .derp_map = &c->map,
+                                     .fake_peers = c->fakes};
+  c->env = msock_loop_env(c->s.loop);
+  if (c->s.runs == 1) {
+    msock_machine_private_generate(&c->env, &c->key);
+  }
+  c->tailnet = msock_tailnet_new(&c->env, &tailnet);
+  assert(c->tailnet != NULL);
+  if (c->saved != NULL) {
+    const msock_err e = msock_tailnet_load(c->tailnet, c->saved);
+    assert(e == MSOCK_OK);
+    (void)e;
+  }
+  const msock_tscontrol_cfg cfg = {
+      .listen = {.ip = sim_host_address(c->s.host), .port = SIM_CONTROL_PORT},
+      .key = &c->key,
+      .tailnet = c->tailnet,
+      .early_payload = true,
+      .changed = save,
+      .ctx = c,
+      .log = sim_process_log(c->s.process)};
+  const msock_err e = msock_tscontrol_new(c->s.loop, c->s.egress, &cfg, &c->server);
+  assert(e == MSOCK_OK);
+  (void)e;
+  sim_process_leave(before);
+  sim_process_wake(c->s.process);
+}
+
+sim_control *sim_control_new(sim_io *io, sim_host *host, const sim_control_config *config) {
+  sim_control *c = calloc(1, sizeof *c);
+  char ip[MSOCK_IP_TEXT_MAX], why[MSOCK_TAILNET_WHY_MAX];
+  const msock_ip at = sim_host_address(host);
+  assert(c != NULL);
+  c->s = (server){.io = io, .host = host, .name = "control"};
+  snprintf(c->url, sizeof c->url, "http://%s:%u", msock_ip_text(&at, ip), SIM_CONTROL_PORT);
+  join_maps(config->relays, config->n_relays, &c->map);
+  c->fakes = config->fake_peers;
+  if (config->policy != NULL) {
+    c->policy = msock_tailnet_filters_text(config->policy, strlen(config->policy), why);
+    assert(c->policy != NULL);
+  }
+  sim_control_start(c);
+  return c;
+}
+
+void sim_control_kill(sim_control *c) {
+  if (c->s.process != NULL) {
+    sim_process_mute(c->s.process);
+    sim_process *before = sim_process_enter(c->s.process);
+    msock_tscontrol_free(c->server);
+    save(c);
+    msock_tailnet_free(c->tailnet);
+    c->server = NULL;
+    c->tailnet = NULL;
+    finish(&c->s, before);
+  }
+}
+
+void sim_control_free(sim_control *c) {
+  if (c != NULL) {
+    sim_control_kill(c);
+    msock_derp_map_clear(&c->map);
+    free(c->policy);
+    free(c->saved);
+    free(c);
+  }
+}
+
+bool sim_control_is_running(const sim_control *c) {
+  return c->s.process != NULL;
+}
+
+const char *sim_control_url(const sim_control *c) {
+  return c->url;
+}
+
+sim_host *sim_control_host(const sim_control *c) {
+  return c->s.host;
+}
+
+uint64_t sim_control_cpu_ns(const sim_control *c) {
+  return cpu_of(&c->s);
+}
