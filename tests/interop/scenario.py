@@ -7,8 +7,8 @@ line of details, and raises Failure with the reason otherwise:
     def join(lab):
         "docstring: what it proves, shown by --list"
 
-Groups: "normal" runs by default, and in CI; "extra" (long faults) and "bench" (times beside the
-stock pair) only when named or with the flag of that name. Where stand_in is true,
+Groups: "normal" runs by default, and in CI; "extra" (long faults), "bench" (times beside the
+stock pair) and "full" (with stock peers) only when named or with the flag of that name. Where stand_in is true,
 `stock:NAME` runs the same scenario with stock nodes in place of ours. That shows that the
 scenario asks for nothing but what the real thing does, and is how a new one is written first.
 """
@@ -22,8 +22,9 @@ from peers import Ours, Stock, Tailnet
 NORMAL = "normal"
 BENCH = "bench"
 EXTRA = "extra"
+FULL = "full"
 STAND_IN_PREFIX = "stock:"
-LIMITS_S = {NORMAL: 120, EXTRA: 1200, BENCH: 1800}
+LIMITS_S = {NORMAL: 120, EXTRA: 1200, BENCH: 1800, FULL: 180}
 
 REGISTER = {}
 
@@ -49,9 +50,9 @@ class Scenario:
 
 
 def scenario(group=NORMAL, stand_in=True, own_labs=False, **world):
-    """Registers a scenario; `world` are options of its Tailnet (scheme, relays). own_labs: it takes
-    `new_lab`, a function that makes Tailnets, instead of one Tailnet, because it needs several or
-    none."""
+    """Registers a scenario; `world` are options of its Tailnet (scheme, relays), and lab_class where
+    that is another class. own_labs: it takes `new_lab`, a function that makes Tailnets, instead of
+    one Tailnet, because it needs several or none."""
     def register(function):
         entry = Scenario(function, group, stand_in, own_labs, world)
         REGISTER[entry.name] = entry
@@ -85,7 +86,8 @@ def perform(entry, run):
     labs = []
 
     def new_lab(**world):
-        lab = Tailnet(run, entry.name, entry.ours_class, **{**entry.world, **world})
+        options = {**entry.world, **world}
+        lab = options.pop("lab_class", Tailnet)(run, entry.name, entry.ours_class, **options)
         labs.append(lab)
         return lab
 

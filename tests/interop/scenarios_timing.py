@@ -1,12 +1,9 @@
 """How long from `up` to the first answer: tsnode beside the stock pair, in the same run."""
-import select
-import socket
 import statistics
-import threading
 import time
 
 from lab import require
-from probes import PING_INTERVAL_S, echo_reply, echo_request, new_identifier
+from probes import Pinger
 from scenario import BENCH, scenario
 
 ROUNDS = 5
@@ -14,69 +11,6 @@ SETTLE_S = 1.0        # after the daemons' start, before `up`
 SANITY_S = 45.0       # the only bound on absolute time: no answer at all
 GOAL_S = 3.0          # printed, never gated
 GOAL_UDP_BLOCKED_S = 6.0
-# The first two nodes of a new headscale, in an order that nobody can know beforehand.
-FIRST_ADDRESSES = ("100.64.0.1", "100.64.0.2")
-
-
-class Pinger(threading.Thread):
-    """Pings the two first addresses of the tailnet every 50 ms from a node's namespace until the
-    one that is not its own answers.
-
-    A loop of `ping -c 1` would measure the start of processes, and ping(8) needs to know the
-    address, which is only given during the time that is measured.
-    """
-
-    def __init__(self, node):
-        super().__init__(daemon=True)
-        self.node = node
-        self.answered_at = None
-        self.stopped = threading.Event()
-        self.link = node.namespace.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-        self.link.setblocking(False)
-        self.identifier = new_identifier()
-
-    def run(self):
-        targets = list(FIRST_ADDRESSES)
-        sequence = 0
-        tick = time.monotonic()
-        while not self.stopped.is_set():
-            sequence = (sequence + 1) & 0xffff
-            for target in targets:
-                try:
-                    self.link.sendto(echo_request(self.identifier, sequence), (target, 0))
-                except OSError:
-                    pass  # no route yet
-            tick += PING_INTERVAL_S
-            answer = self._answer(targets, tick)
-            if answer is not None:
-                if not self._is_own(answer):
-                    self.answered_at = time.monotonic()
-                    return
-                targets.remove(answer)
-
-    def _answer(self, targets, until):
-        """The first of `targets` that answers before `until`, or None."""
-        while (left := until - time.monotonic()) > 0:
-            if not select.select([self.link], [], [], left)[0]:
-                return None
-            packet, (source, _) = self.link.recvfrom(2048)
-            if echo_reply(packet, self.identifier) is not None and source in targets:
-                return source
-        return None
-
-    def _is_own(self, address):
-        """True when `address` is one of the namespace's own: its kernel answers such pings."""
-        with self.node.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind((address, 0))
-                return True
-            except OSError:
-                return False
-
-    def stop(self):
-        self.stopped.set()
-        self.join()
-        self.link.close()
 
 
 def round_trip_time(lab, source, target):
