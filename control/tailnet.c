@@ -66,8 +66,15 @@ static void send_map(msock_tailnet *t, uint64_t now_us, tailnet_node *n, const c
   }
 }
 
-static void send_others(msock_tailnet *t, uint64_t now_us, const tailnet_node *but,
+void msock_tailnet_send(msock_tailnet *t, uint64_t now_us, tailnet_node *n,
                         const tailnet_text *msg) {
+  if (!msg->bad) {
+    send_map(t, now_us, n, msg->p, msg->len);
+  }
+}
+
+void msock_tailnet_send_others(msock_tailnet *t, uint64_t now_us, const tailnet_node *but,
+                               const tailnet_text *msg) {
   for (size_t i = 0; i < t->n_nodes && !msg->bad; i++) {
     if (t->nodes[i] != but) {
       send_map(t, now_us, t->nodes[i], msg->p, msg->len);
@@ -79,7 +86,7 @@ void msock_tailnet_announce(msock_tailnet *t, uint64_t now_us, uint64_t wall_us,
                             const tailnet_node *n) {
   tailnet_text msg = {0};
   msock_tailnet_changed_text(t, n, wall_us, &msg);
-  send_others(t, now_us, n, &msg);
+  msock_tailnet_send_others(t, now_us, n, &msg);
   free(msg.p);
 }
 
@@ -170,7 +177,7 @@ static void close_stream(msock_tailnet *t, tailnet_node *n) {
 void msock_tailnet_remove(msock_tailnet *t, uint64_t now_us, tailnet_node *n) {
   tailnet_text msg = {0};
   msock_tailnet_addf(&msg, "{\"PeersRemoved\":[%" PRIu64 "]}", n->id);
-  send_others(t, now_us, n, &msg);
+  msock_tailnet_send_others(t, now_us, n, &msg);
   free(msg.p);
   close_stream(t, n);
   for (size_t i = 0; i < t->n_nodes; i++) {
@@ -195,9 +202,7 @@ void msock_tailnet_open_stream(msock_tailnet *t, uint64_t now_us, uint64_t wall_
   push_out(t, (msock_tailnet_out){
                   .kind = MSOCK_TAILNET_BEGIN, .conn = conn, .stream = stream, .status = 200});
   msock_tailnet_full_text(t, n, wall_us, &msg);
-  if (!msg.bad) {
-    send_map(t, now_us, n, msg.p, msg.len);
-  }
+  msock_tailnet_send(t, now_us, n, &msg);
   free(msg.p);
 }
 
@@ -207,7 +212,7 @@ static void went_offline(msock_tailnet *t, tailnet_node *n) {
   n->keepalive_us = MSOCK_NEVER;
   msock_tailnet_addf(&msg, "{\"PeersChangedPatch\":[{\"NodeID\":%" PRIu64 ",\"Online\":false}]}",
                      n->id);
-  send_others(t, t->now_us, n, &msg);
+  msock_tailnet_send_others(t, t->now_us, n, &msg);
   free(msg.p);
 }
 

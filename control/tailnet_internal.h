@@ -70,6 +70,11 @@ bool msock_tailnet_rename(msock_tailnet *t, tailnet_node *n, const char *hostnam
 /* Tells the others of n as it is now. */
 void msock_tailnet_announce(msock_tailnet *t, uint64_t now_us, uint64_t wall_us,
                             const tailnet_node *n);
+/* One map message for a node, or for every node but one (NULL: for all). */
+void msock_tailnet_send(msock_tailnet *t, uint64_t now_us, tailnet_node *n,
+                        const tailnet_text *msg);
+void msock_tailnet_send_others(msock_tailnet *t, uint64_t now_us, const tailnet_node *but,
+                               const tailnet_text *msg);
 /* Makes this stream n's map stream, in place of any before, and sends the first message. */
 void msock_tailnet_open_stream(msock_tailnet *t, uint64_t now_us, uint64_t wall_us, uint64_t conn,
                                int32_t stream, tailnet_node *n, bool compress);
@@ -84,6 +89,9 @@ void msock_tailnet_full_text(const msock_tailnet *t, const tailnet_node *n, uint
                              tailnet_text *out);
 void msock_tailnet_changed_text(const msock_tailnet *t, const tailnet_node *n, uint64_t wall_us,
                                 tailnet_text *out);
+/* A peer's record, as in Peers and PeersChanged: fake i < cfg.fake_peers. */
+void msock_tailnet_add_fake(const msock_tailnet *t, uint32_t i, tailnet_text *out);
+#define MSOCK_TAILNET_FAKE_ID_BASE 1000000u /* node id of fake 0 */
 /* Length prefix and, when asked, one zstd frame (control.md 4.2). False: no memory. */
 bool msock_tailnet_frame(const char *json, size_t len, bool compress, uint8_t **out,
                          size_t *out_len);

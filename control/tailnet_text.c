@@ -9,7 +9,6 @@
 #include "control/tailnet_internal.h"
 #include "control/wire_time.h"
 
-#define FAKE_ID_BASE 1000000u
 #define FAKE_PORT_BASE 20000u /* no two of them share an address */
 #define WINDOW_LOG_MIN 10     /* RFC 8878 3.1.1.1.2 */
 #define WINDOW_LOG_MAX 23     /* control.md 4.2 */
@@ -92,11 +91,11 @@ static void add_node(const msock_tailnet *t, const tailnet_node *n, tailnet_text
                      n->stream ? "true" : "false");
 }
 
-static void add_fake(const msock_tailnet *t, uint32_t i, tailnet_text *out) {
+void msock_tailnet_add_fake(const msock_tailnet *t, uint32_t i, tailnet_text *out) {
   msock_node_key key;
   msock_disco_key disco;
   char key_text[MSOCK_KEY_TEXT_MAX], disco_text[MSOCK_KEY_TEXT_MAX];
-  const uint64_t id = FAKE_ID_BASE + i;
+  const uint64_t id = MSOCK_TAILNET_FAKE_ID_BASE + i;
   memcpy(key.b, t->fakes[i].key, sizeof key.b);
   memcpy(disco.b, t->fakes[i].disco, sizeof disco.b);
   msock_tailnet_addf(out,
@@ -140,7 +139,7 @@ void msock_tailnet_full_text(const msock_tailnet *t, const tailnet_node *n, uint
   }
   for (uint32_t i = 0; i < t->cfg.fake_peers; i++) {
     msock_tailnet_addf(out, listed++ ? "," : ",\"Peers\":[");
-    add_fake(t, i, out);
+    msock_tailnet_add_fake(t, i, out);
   }
   msock_tailnet_addf(out, "%s,\"PacketFilters\":%s", listed ? "]" : "",
                      t->cfg.packet_filters ? t->cfg.packet_filters : allow_all);

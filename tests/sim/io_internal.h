@@ -23,7 +23,6 @@ struct sim_process {
   sim_rng rng;
   sim_disk *disk;
   msock_log log;
-  bool traced;
   uint64_t boot_offset_us;
   int64_t wall_offset_us;
   bool muted, stopped, in_turn;
@@ -46,6 +45,8 @@ struct sim_process {
 struct sim_io {
   sim_net *net;
   bool accounting;
+  sim_log_cb on_log;
+  void *on_log_ctx;
   sim_log_cb log;
   void *log_ctx;
   struct sim_name *names;

@@ -82,6 +82,11 @@ void sim_io_set_log(sim_io *io, sim_log_cb cb, void *ctx) {
   io->log_ctx = ctx;
 }
 
+void sim_io_set_log(sim_io *io, sim_log_cb cb, void *ctx) {
+  io->on_log = cb;
+  io->on_log_ctx = ctx;
+}
+
 void sim_io_set_accounting(sim_io *io, bool on) {
   io->accounting = on;
 }
@@ -203,8 +208,9 @@ sim_process *sim_process_new(sim_io *io, sim_host *host, const char *name, uint3
   snprintf(p->name, sizeof p->name, "%s", name);
   snprintf(stream, sizeof stream, "process %s %" PRIu32, name, run);
   sim_rng_init(&p->rng, sim_io_world(io), stream);
-  p->traced = sim_world_traces(sim_io_world(io));
-  p->log = (msock_log){.ctx = p, .max = MSOCK_LOG_DEBUG, .sink = log_line};
+  const bool traced = sim_world_traces(sim_io_world(io));
+  p->log =
+      (msock_log){.ctx = p, .max = traced ? MSOCK_LOG_DEBUG : MSOCK_LOG_WARN, .sink = log_line};
   sim_event_init(&p->turn, on_turn, p);
   return p;
 }
@@ -250,7 +256,7 @@ const char *sim_process_name(const sim_process *p) {
 }
 
 const msock_log *sim_process_log(const sim_process *p) {
-  return p->traced ? &p->log : NULL;
+  return &p->log;
 }
 
 msock_env sim_process_env(sim_process *p) {

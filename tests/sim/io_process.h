@@ -36,7 +36,8 @@ sim_world *sim_io_world(const sim_io *io);
 /* From now on the name has this address, in place of another of the family; family 0: none. */
 void sim_io_set_name(sim_io *io, const char *name, const msock_ip *ip);
 
-/* Every log line of every process, besides the trace. NULL: nobody. */
+/* Log lines of every process, besides the trace: errors and warnings, and with a trace the rest.
+ * NULL: nobody. */
 typedef struct sim_process sim_process;
 typedef void (*sim_log_cb)(void *ctx, const sim_process *p, msock_log_level level,
                            const char *event, const char *text);

@@ -271,3 +271,126 @@ sim_host *sim_control_host(const sim_control *c) {
 uint64_t sim_control_cpu_ns(const sim_control *c) {
   return cpu_of(&c->s);
 }
+
+/* --- what an admin does --- */
+
+static tailnet_node *find_node(const sim_control *c, const sim_node *n) {
+  const msock_node_key key = sim_node_key(n);
+  for (size_t i = 0; c->tailnet != NULL && i < c->tailnet->n_nodes; i++) {
+    if (msock_node_key_equal(&c->tailnet->nodes[i]->key, &key)) {
+      return c->tailnet->nodes[i];
+    }
+  }
+  return NULL;
+}
+
+/* The message goes out in the server's next turn; frees it. */
+static void send_all(sim_control *c, const tailnet_node *but, tailnet_text *msg) {
+  assert(!msg->bad);
+  msock_tailnet_send_others(c->tailnet, sim_process_now_us(c->s.process), but, msg);
+  free(msg->p);
+  sim_process_wake(c->s.process);
+}
+
+void sim_control_set_derp_map(sim_control *c, sim_relay *const *relays, size_t n) {
+  tailnet_text msg = {0};
+  join_maps(relays, n, &c->map);
+  if (c->tailnet == NULL) {
+    return; /* it is read at the next start */
+  }
+  free(c->tailnet->derp_map);
+  c->tailnet->derp_map = msock_tailnet_derp_text(&c->map);
+  c->tailnet->first_region = c->map.n_regions > 0 ? c->map.regions[0].id : 0;
+  msock_tailnet_addf(&msg, "{\"DERPMap\":%s}", c->tailnet->derp_map);
+  send_all(c, NULL, &msg);
+}
+
+bool sim_control_has(const sim_control *c, const sim_node *n) {
+  return find_node(c, n) != NULL;
+}
+
+void sim_control_remove(sim_control *c, const sim_node *n) {
+  tailnet_node *t = find_node(c, n);
+  if (t != NULL) {
+    sim_process *before = sim_process_enter(c->s.process);
+    msock_tailnet_remove(c->tailnet, sim_process_now_us(c->s.process), t);
+    sim_process_leave(before);
+    sim_process_wake(c->s.process);
+  }
+}
+
+static void announce(sim_control *c, const tailnet_node *t) {
+  sim_process *before = sim_process_enter(c->s.process);
+  msock_tailnet_announce(c->tailnet, msock_loop_now_us(), msock_loop_wall_us(), t);
+  sim_process_leave(before);
+  sim_process_wake(c->s.process);
+}
+
+void sim_control_rename(sim_control *c, const sim_node *n, const char *host_name) {
+  tailnet_node *t = find_node(c, n);
+  if (t != NULL && msock_tailnet_rename(c->tailnet, t, host_name)) {
+    announce(c, t);
+  }
+}
+
+/* The node's record as `before`, a record that is over, `after`. */
+static void add_expired(const sim_control *c, const tailnet_node *t, const char *before,
+                        const char *after, tailnet_text *out) {
+  tailnet_text changed = {0};
+  msock_tailnet_changed_text(c->tailnet, t, SIM_WALL_START_US, &changed);
+  const char *from = strchr(changed.p, '{') + 1, *to = strstr(from, "}],\"ControlTime\"");
+  from = strchr(from, '{');
+  assert(from != NULL && to != NULL);
+  msock_tailnet_addf(out, "%s%.*s,\"KeyExpiry\":\"2025-01-01T00:00:00Z\"}%s", before,
+                     (int)(to - from), from, after);
+  free(changed.p);
+}
+
+void sim_control_expire(sim_control *c, const sim_node *n) {
+  tailnet_node *t = find_node(c, n);
+  tailnet_text others = {0}, own = {0};
+  if (t == NULL) {
+    return;
+  }
+  add_expired(c, t, "{\"PeersChanged\":[", "]}", &others);
+  send_all(c, t, &others);
+  add_expired(c, t, "{\"Node\":", "}", &own);
+  msock_tailnet_send(c->tailnet, sim_process_now_us(c->s.process), t, &own);
+  free(own.p);
+  sim_process_wake(c->s.process);
+}
+
+void sim_control_add_fakes(sim_control *c, uint32_t n) {
+  msock_tailnet *t = c->tailnet;
+  tailnet_text msg = {0};
+  c->fakes += n;
+  if (t == NULL || n == 0) {
+    return;
+  }
+  t->fakes = realloc(t->fakes, c->fakes * sizeof *t->fakes);
+  assert(t->fakes != NULL && c->fakes <= MSOCK_TAILNET_FAKES_MAX);
+  c->env.random(c->env.ctx, t->fakes + t->cfg.fake_peers, n * sizeof *t->fakes);
+  for (uint32_t i = t->cfg.fake_peers; i < c->fakes; i++) {
+    msock_tailnet_addf(&msg, i == t->cfg.fake_peers ? "{\"PeersChanged\":[" : ",");
+    msock_tailnet_add_fake(t, i, &msg);
+  }
+  t->cfg.fake_peers = c->fakes;
+  msock_tailnet_addf(&msg, "]}");
+  send_all(c, NULL, &msg);
+}
+
+void sim_control_remove_fakes(sim_control *c, uint32_t n) {
+  tailnet_text msg = {0};
+  assert(n <= c->fakes);
+  c->fakes -= n;
+  if (c->tailnet == NULL || n == 0) {
+    return;
+  }
+  c->tailnet->cfg.fake_peers = c->fakes;
+  for (uint32_t i = 0; i < n; i++) {
+    msock_tailnet_addf(&msg, "%s%u", i == 0 ? "{\"PeersRemoved\":[" : ",",
+                       MSOCK_TAILNET_FAKE_ID_BASE + c->fakes + i);
+  }
+  msock_tailnet_addf(&msg, "]}");
+  send_all(c, NULL, &msg);
+}
