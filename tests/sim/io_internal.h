@@ -45,8 +45,6 @@ struct sim_process {
 struct sim_io {
   sim_net *net;
   bool accounting;
-  sim_log_cb on_log;
-  void *on_log_ctx;
   sim_log_cb log;
   void *log_ctx;
   struct sim_name *names;

@@ -82,11 +82,6 @@ void sim_io_set_log(sim_io *io, sim_log_cb cb, void *ctx) {
   io->log_ctx = ctx;
 }
 
-void sim_io_set_log(sim_io *io, sim_log_cb cb, void *ctx) {
-  io->on_log = cb;
-  io->on_log_ctx = ctx;
-}
-
 void sim_io_set_accounting(sim_io *io, bool on) {
   io->accounting = on;
 }
@@ -130,7 +125,9 @@ static void log_line(void *ctx, msock_log_level level, const char *event, const 
   if (p->io->log != NULL) {
     p->io->log(p->io->log_ctx, p, level, event, text);
   }
-  sim_trace(sim_io_world(p->io), p->name, "%s %s", event, text);
+  if (p->log.max == MSOCK_LOG_DEBUG) {
+    sim_trace(sim_io_world(p->io), p->name, "%s %s", event, text);
+  }
 }
 
 static uint64_t cpu_now_ns(void) {
