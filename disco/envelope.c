@@ -18,7 +18,14 @@ void msock_disco_identity_generate(const msock_env *env, msock_disco_identity *o
 }
 
 msock_disco_identity msock_disco_identity_of(const msock_disco_private *secret) {
-  return (msock_disco_identity){.secret = *secret, .key = msock_disco_private_public(secret)};
+  msock_disco_identity me;
+  msock_disco_identity_set(&me, secret);
+  return me;
+}
+
+void msock_disco_identity_set(msock_disco_identity *out, const msock_disco_private *secret) {
+  out->secret = *secret;
+  out->key = msock_disco_private_public(secret);
 }
 
 void msock_disco_identity_wipe(msock_disco_identity *me) {

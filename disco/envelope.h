@@ -32,6 +32,8 @@ typedef struct msock_disco_shared {
 void msock_disco_identity_generate(const msock_env *env, msock_disco_identity *out);
 /* The key pair of a known private key. */
 msock_disco_identity msock_disco_identity_of(const msock_disco_private *secret);
+/* The same in place: no copy of the secret stays behind on the stack. */
+void msock_disco_identity_set(msock_disco_identity *out, const msock_disco_private *secret);
 void msock_disco_identity_wipe(msock_disco_identity *me);
 
 /* MSOCK_ERR_AUTH when the peer's key is zero, of low order, or our own: with our own key a packet

@@ -16,7 +16,7 @@ msock_engine *msock_engine_new(const msock_engine_config *cfg, const msock_env *
   }
   e->cfg = *cfg;
   e->env = *env;
-  e->me = msock_disco_identity_of(disco);
+  msock_disco_identity_set(&e->me, disco);
   e->filter =
       (msock_eligible){.lan = !cfg->lan_off, .ipv6 = cfg->ipv6, .loopback = cfg->allow_loopback};
   env->random(env->ctx, &seed, sizeof seed);
@@ -41,6 +41,10 @@ void msock_engine_free(msock_engine *e) {
 
 msock_disco_key msock_engine_disco_key(const msock_engine *e) {
   return e->me.key;
+}
+
+void msock_engine_disco_private(const msock_engine *e, msock_disco_private *out) {
+  *out = e->me.secret;
 }
 
 msock_err msock_engine_set_overlay(msock_engine *e, const msock_prefix *p, size_t n) {
@@ -78,7 +82,7 @@ static void restart_all(msock_engine *e, uint64_t now_us, msock_why_kind reason)
 void msock_engine_set_disco(msock_engine *e, uint64_t now_us, const msock_disco_private *disco) {
   msock_peers_forget_shared(&e->peers);
   msock_disco_identity_wipe(&e->me);
-  e->me = msock_disco_identity_of(disco);
+  msock_disco_identity_set(&e->me, disco);
   msock_engine_ask_stun(e, now_us, 0);
   restart_all(e, now_us, MSOCK_WHY_KEY_CHANGED);
 }

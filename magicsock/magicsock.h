@@ -74,6 +74,9 @@ void msock_engine_free(msock_engine *e);
  * caller publishes the key (2.5). */
 void msock_engine_set_disco(msock_engine *e, uint64_t now_us, const msock_disco_private *disco);
 msock_disco_key msock_engine_disco_key(const msock_engine *e);
+/* For the engine that takes over (another node key). The engine is the one owner of the key: wipe
+ * *out as soon as the other one has it. */
+void msock_engine_disco_private(const msock_engine *e, msock_disco_private *out);
 /* Prefixes of the tailnet itself, never a path to a peer (3.11). MSOCK_ERR_NOMEM: too many. */
 msock_err msock_engine_set_overlay(msock_engine *e, const msock_prefix *p, size_t n);
 

@@ -393,8 +393,11 @@ static bool on_tsmp(msock_dataplane *d, msock_packet *p, uint64_t now_us) {
     p->len = (uint32_t)len;
     return true;
   }
-  if (msock_tsmp_decode(msock_packet_data(p), p->len, &m) == MSOCK_OK &&
-      m.kind == MSOCK_TSMP_PONG) {
+  if (msock_tsmp_decode(msock_packet_data(p), p->len, &m) != MSOCK_OK) {
+    return false;
+  }
+  d->counters.rx_disco_keys += m.kind == MSOCK_TSMP_DISCO_KEY; /* control's word counts: 2.6 */
+  if (m.kind == MSOCK_TSMP_PONG) {
     for (size_t i = 0; i < MSOCK_TSMP_DATA_LEN; i++) {
       id = id << 8 | m.data[i];
     }

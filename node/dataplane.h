@@ -71,6 +71,7 @@ typedef struct msock_dataplane_counters {
   uint64_t rx_too_long;       /* over what a tunnel packet can be */
   uint64_t rx_unknown_source; /* relayed by a key that is not in the netmap */
   uint64_t rx_unclaimed;      /* passed the filter, nobody takes it (no TUN) */
+  uint64_t rx_disco_keys;     /* announced inside the tunnel: counted, never applied */
   uint64_t tx_no_path;
   uint64_t rx_direct_packets, rx_direct_bytes; /* datagrams by UDP */
   uint64_t tx_direct_packets, tx_direct_bytes;

@@ -213,12 +213,15 @@ msock_err msock_tsmp_decode(const uint8_t *pkt, size_t len, msock_tsmp *out) {
   msock_reader r = msock_reader_init(pkt + k.upper_off, k.total_len - k.upper_off);
   msock_tsmp m = {.from = k.src, .to = k.dst};
   const uint8_t type = msock_read_u8(&r);
-  if (!r.bad && type != MSOCK_TSMP_PING && type != MSOCK_TSMP_PONG && type != MSOCK_TSMP_REJECT) {
+  if (!r.bad && type != MSOCK_TSMP_PING && type != MSOCK_TSMP_PONG && type != MSOCK_TSMP_REJECT &&
+      type != MSOCK_TSMP_DISCO_KEY) {
     return MSOCK_ERR_UNKNOWN;
   }
   m.kind = (msock_tsmp_kind)type;
   if (m.kind == MSOCK_TSMP_REJECT) {
     read_reject(&r, &m);
+  } else if (m.kind == MSOCK_TSMP_DISCO_KEY) {
+    msock_read_copy(&r, m.disco.b, sizeof m.disco.b);
   } else {
     read_ping(&r, &m);
   }

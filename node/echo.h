@@ -12,6 +12,7 @@
 
 #include "base/addr.h"
 #include "base/err.h"
+#include "base/key.h"
 
 #define MSOCK_TSMP_DATA_LEN 8u      /* opaque bytes of a ping */
 #define MSOCK_TSMP_PACKET_MAX 51u   /* IPv6 header and the longest ping answer */
@@ -52,6 +53,7 @@ size_t msock_tsmp_answer(uint8_t *pkt, size_t len, size_t cap, const msock_ip *o
 typedef enum msock_tsmp_kind {
   MSOCK_TSMP_PING = 'p',
   MSOCK_TSMP_PONG = 'o',
+  MSOCK_TSMP_DISCO_KEY = 'a', /* the sender's disco key, announced inside the tunnel */
   MSOCK_TSMP_REJECT = '!'
 } msock_tsmp_kind;
 
@@ -59,6 +61,7 @@ typedef struct msock_tsmp {
   msock_tsmp_kind kind;
   msock_ip from, to;
   uint8_t data[MSOCK_TSMP_DATA_LEN]; /* PING, PONG */
+  msock_disco_key disco;             /* DISCO_KEY */
   uint16_t peerapi_port;             /* PONG; 0 = none */
   uint8_t proto, reason, flags;      /* REJECT: what of ours was refused, and why */
   uint16_t src_port, dst_port;       /* REJECT */

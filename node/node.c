@@ -255,7 +255,6 @@ msock_err msock_node_new(const msock_node_deps *deps, const msock_node_options *
   n->lock.fd = -1;
   n->mtu_bytes = (uint32_t)msock_settings_values(opt->settings)->mtu;
   msock_loop_timer_init(&n->timer, on_deadline, n);
-  msock_disco_private_generate(&n->deps.env, &n->disco);
 
   e = msock_state_take_lock(opt->state_file, &n->lock, why);
   if (e == MSOCK_OK) {
@@ -315,6 +314,5 @@ void msock_node_free(msock_node *n) {
   msock_underlay_free(n->underlay);
   msock_state_unlock(&n->lock);
   msock_state_clear(&n->state);
-  msock_wipe(&n->disco, sizeof n->disco);
   free(n);
 }

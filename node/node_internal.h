@@ -61,12 +61,11 @@ typedef struct msock_node {
 
   msock_state state;
   msock_state_lock lock;
-  msock_disco_private disco; /* new on every start, never written */
 
   msock_underlay *underlay; /* the UDP socket; NULL only before it is made */
   msock_paths *paths;       /* of the node key in use; never NULL once made */
   msock_node_key paths_key; /* the node key that its pings claim */
-  uint64_t rx_udp_junk; /* datagrams that are nothing we speak */
+  uint64_t rx_udp_junk;     /* datagrams that are nothing we speak */
   msock_homing *homing;
   msock_relay *relay;
   msock_dataplane *plane;
@@ -94,7 +93,8 @@ typedef struct msock_node {
 
 /* underlay.c */
 bool msock_node_open_underlay(msock_node *n); /* false: no memory */
-/* A path engine for the node key in use; replaces the one before. False: no memory. */
+/* A path engine for the node key in use; replaces the one before. The engine alone holds the disco
+ * key, which is made here at start and never written. False: no memory. */
 bool msock_node_make_paths(msock_node *n, uint64_t now_us);
 /* The engine learns this host's addresses. */
 void msock_node_tell_local(msock_node *n, uint64_t now_us);

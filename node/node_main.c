@@ -41,10 +41,10 @@ static int run(program *p) {
   msock_loop *loop = p->loop;
   const msock_log *log = &p->sink.log;
   msock_egress_config egress = {.profile = v->profile == MSOCK_TSNODE_PROFILE_FULL
-                                                     ? MSOCK_PROFILE_FULL
-                                                     : MSOCK_PROFILE_PRIVACY_PROXY,
-                                      .ipv6 = v->ipv6,
-                                      .mark = opt->tun ? MSOCK_EGRESS_MARK : 0};
+                                               ? MSOCK_PROFILE_FULL
+                                               : MSOCK_PROFILE_PRIVACY_PROXY,
+                                .ipv6 = v->ipv6,
+                                .mark = opt->tun ? MSOCK_EGRESS_MARK : 0};
   msock_node_deps deps = {.loop = loop, .env = msock_loop_env(loop), .log = log, .sink = &p->sink};
   char why[MSOCK_WHY_MAX] = "";
   int code = EXIT_OTHER;

@@ -237,7 +237,7 @@ static msock_err make_control(msock_node *n, uint64_t now_us, const char *given_
       .machine = st->machine_private,
       .node = st->node_private,
       .old_node = st->old_node_private,
-      .disco = msock_disco_private_public(&n->disco),
+      .disco = msock_engine_disco_key(msock_paths_engine(n->paths)),
       .hostinfo = hostinfo(n, &parts),
       .auth_key = *given_key ? given_key : NULL,
       .ephemeral = n->opt->state_file == NULL,

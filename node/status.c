@@ -203,6 +203,7 @@ static size_t fill_counters(msock_node *n, msock_status_counter *c) {
   c[k++] = (msock_status_counter){"rx_too_long", d->rx_too_long};
   c[k++] = (msock_status_counter){"rx_filtered", filtered};
   c[k++] = (msock_status_counter){"rx_unclaimed", d->rx_unclaimed};
+  c[k++] = (msock_status_counter){"rx_disco_keys", d->rx_disco_keys};
   c[k++] = (msock_status_counter){"tx_no_path", d->tx_no_path};
   c[k++] = (msock_status_counter){"wg_rx_bad_message", w->rx_bad_message};
   c[k++] = (msock_status_counter){"wg_rx_mac1_fail", w->rx_mac1_fail};

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "crypto/wipe.h"
 #include "crypto/x25519.h"
 #include "disco/disco.h"
 #include "node/node_internal.h"
@@ -153,7 +154,14 @@ bool msock_node_make_paths(msock_node *n, uint64_t now_us) {
       .hide_addresses = privacy,
       .no_rebind_on_refusal = privacy,
   };
-  msock_paths *paths = msock_paths_new(&n->deps, &cfg, &n->disco, &handlers, n);
+  msock_disco_private disco;
+  if (n->paths) {
+    msock_engine_disco_private(msock_paths_engine(n->paths), &disco);
+  } else {
+    msock_disco_private_generate(&n->deps.env, &disco);
+  }
+  msock_paths *paths = msock_paths_new(&n->deps, &cfg, &disco, &handlers, n);
+  msock_wipe(&disco, sizeof disco);
   if (paths == NULL) {
     return false;
   }

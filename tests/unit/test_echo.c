@@ -183,7 +183,8 @@ START_TEST(tsmp_lengths) {
       {'p', 0, MSOCK_ERR_SHORT}, {'p', 8, MSOCK_ERR_SHORT},   {'p', 9, MSOCK_OK},
       {'o', 8, MSOCK_ERR_SHORT}, {'o', 9, MSOCK_OK},          {'o', 10, MSOCK_OK},
       {'o', 11, MSOCK_OK},       {'!', 6, MSOCK_ERR_SHORT},   {'!', 7, MSOCK_OK},
-      {'!', 8, MSOCK_OK},        {'x', 9, MSOCK_ERR_UNKNOWN}, {'a', 1, MSOCK_ERR_UNKNOWN},
+      {'!', 8, MSOCK_OK},        {'x', 9, MSOCK_ERR_UNKNOWN}, {'a', 32, MSOCK_ERR_SHORT},
+      {'a', 33, MSOCK_OK},       {'a', 34, MSOCK_OK},
   };
   static const uint8_t data[8] = {6, 2, 0x12, 0x34, 0x56, 0x78, 9, 8};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -200,6 +201,8 @@ START_TEST(tsmp_lengths) {
       ck_assert_uint_eq(m.reason, 77);
     } else if (cases[i].type == 'o') {
       ck_assert_uint_eq(m.peerapi_port, cases[i].len == 11 ? 0x1f90 : 0);
+    } else if (cases[i].type == 'a') {
+      ck_assert_mem_eq(m.disco.b, p + 21, 32);
     } else if (cases[i].type == '!') {
       ck_assert_uint_eq(m.proto, 6);
       ck_assert_uint_eq(m.reason, 2);

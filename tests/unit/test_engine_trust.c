@@ -1,6 +1,7 @@
 /* Trust in a confirmed path: how long it lasts, what ends it sooner, and how it comes back. */
 #include <string.h>
 
+#include "magicsock/engine_internal.h"
 #include "tests/unit/engine_rig.h"
 
 static const msock_engine_config plain = {0};
@@ -323,8 +324,8 @@ START_TEST(a_path_lost_three_times_in_a_minute_must_prove_itself) {
 }
 END_TEST
 
-/* The engine's part of PATH-21: the socket itself is io's and node's.
- * closes: T16 */
+/* The engine's part of PATH-21: the socket itself is test_node_paths'.
+ * closes: T16 PATH-21 */
 START_TEST(rebind_clears_paths_keeps_candidates_and_probes_at_once) {
   rig *r = direct_pair(1, &plain);
   msock_engine_candidate before[8], after[8];
@@ -333,7 +334,9 @@ START_TEST(rebind_clears_paths_keeps_candidates_and_probes_at_once) {
   const size_t n = msock_engine_candidates(r->node[0].e, id, before, 8);
   rig_data(r, 0, 1);
   const uint64_t t = r->now_us;
+  ck_assert_uint_ge(r->node[0].e->self.n_reflexive, 1);
   msock_engine_on_socket(r->node[0].e, t, RIG_PORT);
+  ck_assert_uint_eq(r->node[0].e->self.n_reflexive, 0);
   ck_assert(!rig_direct(r, 0, 1));
   ck_assert_int_eq(via(r, 0, t), MSOCK_VIA_DERP);
   ck_assert_uint_eq(msock_engine_candidates(r->node[0].e, id, after, 8), n);
@@ -346,6 +349,9 @@ START_TEST(rebind_clears_paths_keeps_candidates_and_probes_at_once) {
   rig_poll(r, 0);
   ck_assert_uint_ge(rig_count(r, 0, MSOCK_ENGINE_SEND_UDP, RIG_PING_LEN, t, t), 1);
   ck_assert_uint_eq(rig_count(r, 0, MSOCK_ENGINE_WANT_STUN, 0, t, t), 1);
+  rig_data(r, 0, 1); /* traffic goes by the relay until the pong */
+  rig_run(r, t + 2 * r->one_way_us - 1);
+  ck_assert_int_eq(via(r, 0, r->now_us), MSOCK_VIA_DERP);
   rig_run(r, t + 2 * r->one_way_us);
   ck_assert(rig_direct(r, 0, 1));
   rig_free(r);
