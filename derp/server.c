@@ -3,58 +3,49 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/disco_look.h"
 #include "crypto/wipe.h"
 #include "crypto/x25519.h"
-#include "derp/login.h"
 #include "derp/server_internal.h"
 
-#define SLOT_BITS 6u     /* RELAY_SLOTS slots */
-#define TX_BATCH 16384u  /* small frames go together, one TLS record at most */
-#define RX_KEEP 4096u    /* a larger buffer is given back when it is empty */
-#define BIG_PACKET 4096u /* queue slots that held a longer one are given back when empty */
+#define NO_SLOT UINT32_MAX
+#define FIRST_SLOTS 64u
+#define HELD_MAX (128u << 10) /* bytes that may come while the owner is asked: eight reads */
 
-/* --- connections --- */
-
-static relay_conn *find(const msock_derp_server *s, uint32_t conn) {
-  relay_conn *c = s->conns[conn % RELAY_SLOTS];
-  return c != NULL && c->id == conn ? c : NULL;
-}
-
-static uint64_t bit_of(const relay_conn *c) {
-  return UINT64_C(1) << c->id % RELAY_SLOTS;
-}
-
-/* The connection that gets the packets of a key: the one that spoke last (derp.md 4.2). NULL: the
- * key is not here. */
-static relay_conn *active(const msock_derp_server *s, const msock_node_key *key,
-                          const relay_conn *but) {
-  relay_conn *best = NULL;
-  for (size_t i = 0; i < RELAY_SLOTS; i++) {
-    relay_conn *c = s->conns[i];
-    if (c != NULL && c != but && c->phase == RELAY_UP && msock_node_key_equal(&c->key, key) &&
-        (best == NULL || c->spoke > best->spoke)) {
-      best = c;
-    }
-  }
-  return best;
-}
+/* --- the machine --- */
 
 msock_derp_server *msock_derp_server_new(const msock_env *env, const msock_node_private *key) {
-  _Static_assert(1u << SLOT_BITS == RELAY_SLOTS, "ids hold the slot");
+  _Static_assert(1u << RELAY_SLOT_BITS == MSOCK_DERP_SERVER_CONNS_MAX, "ids hold the slot");
   msock_derp_server *s = calloc(1, sizeof *s);
-  if (s != NULL) {
-    s->env = env;
-    s->key = *key;
-    s->public_key = msock_node_private_public(key);
+  if (s == NULL) {
+    return NULL;
+  }
+  relay_link *const rings[] = {&s->wakes,     &s->half,          &s->questions,   &s->held,
+                               &s->idle_keys, &s->idle_prefixes, &s->flows_by_age};
+  for (size_t i = 0; i < sizeof rings / sizeof *rings; i++) {
+    relay_ring_init(rings[i]);
+  }
+  s->env = env;
+  s->key = *key;
+  s->public_key = msock_node_private_public(key);
+  s->set = msock_derp_server_settings_default();
+  s->pool.max = s->set.memory_bytes;
+  s->free_first = s->free_last = NO_SLOT;
+  s->total_timer.kind = RELAY_TIMER_TOTAL;
+  env->random(env->ctx, &s->seed, sizeof s->seed);
+  relay_wheel_init(&s->wheel);
+  relay_table *const tables[] = {&s->keys, &s->prefixes, &s->flows, &s->bans};
+  for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+    if (!relay_table_init(tables[i])) {
+      msock_derp_server_free(s);
+      return NULL;
+    }
   }
   return s;
 }
 
-static void free_conn(relay_conn *c) {
-  msock_derp_queue_clear(&c->queue);
-  free(c->rx);
-  free(c->tx);
+static void free_conn(msock_derp_server *s, relay_conn *c) {
+  relay_drop_queues(s, c);
+  relay_buf_free(&s->pool, c->rx);
   free(c);
 }
 
@@ -62,420 +53,394 @@ void msock_derp_server_free(msock_derp_server *s) {
   if (s == NULL) {
     return;
   }
-  for (size_t i = 0; i < RELAY_SLOTS; i++) {
-    if (s->conns[i] != NULL) {
-      free_conn(s->conns[i]);
+  for (uint32_t i = 0; i < s->n_slots; i++) {
+    if (s->slots[i].c != NULL) {
+      free_conn(s, s->slots[i].c);
     }
   }
+  relay_keys_free(s);
+  relay_prefixes_free(s);
+  relay_bans_free(s);
+  relay_table_free(&s->flows);
+  relay_pool_free(&s->pool);
+  free(s->slots);
+  free(s->events);
   msock_wipe(&s->key, sizeof s->key);
+  msock_wipe(&s->set, sizeof s->set);
   free(s);
 }
 
-msock_err msock_derp_server_open(msock_derp_server *s, uint64_t now_us, uint32_t *conn) {
-  relay_conn *c = NULL;
-  uint32_t slot = 0;
-  while (slot < RELAY_SLOTS && s->conns[slot] != NULL) {
-    slot++;
+msock_err msock_derp_server_configure(msock_derp_server *s, uint64_t now_us,
+                                      const msock_derp_server_settings *settings) {
+  if (msock_derp_server_settings_check(settings) != NULL) {
+    return MSOCK_ERR_INVALID;
   }
-  if (slot == RELAY_SLOTS || (c = calloc(1, sizeof *c)) == NULL) {
-    s->stats.refused_full++;
+  s->set = *settings;
+  s->pool.max = settings->memory_bytes;
+  relay_limits_changed(s, now_us);
+  return MSOCK_OK;
+}
+
+/* --- ids --- */
+
+relay_conn *relay_find(const msock_derp_server *s, uint32_t conn) {
+  const uint32_t i = conn & (MSOCK_DERP_SERVER_CONNS_MAX - 1);
+  relay_conn *c = i < s->n_slots ? s->slots[i].c : NULL;
+  return c != NULL && c->id == conn ? c : NULL;
+}
+
+static bool more_slots(msock_derp_server *s) {
+  const uint32_t n = s->n_slots > 0 ? 2 * s->n_slots : FIRST_SLOTS;
+  relay_slot *slots =
+      n <= MSOCK_DERP_SERVER_CONNS_MAX ? realloc(s->slots, n * sizeof *slots) : NULL;
+  if (slots == NULL) {
+    return false;
+  }
+  for (uint32_t i = s->n_slots; i < n; i++) {
+    slots[i] = (relay_slot){.next_free = i + 1 < n ? i + 1 : NO_SLOT};
+  }
+  s->free_first = s->n_slots;
+  s->free_last = n - 1;
+  s->slots = slots;
+  s->n_slots = n;
+  return true;
+}
+
+static bool take_slot(msock_derp_server *s, relay_conn *c) {
+  if (s->free_first == NO_SLOT && !more_slots(s)) {
+    return false;
+  }
+  const uint32_t i = s->free_first;
+  relay_slot *slot = &s->slots[i];
+  s->free_first = slot->next_free;
+  if (s->free_first == NO_SLOT) {
+    s->free_last = NO_SLOT;
+  }
+  slot->c = c;
+  slot->generation++;
+  c->id = slot->generation << RELAY_SLOT_BITS | i;
+  if (c->id == 0) { /* the generation came round */
+    c->id = ++slot->generation << RELAY_SLOT_BITS | i;
+  }
+  s->n_open++;
+  return true;
+}
+
+static void give_slot(msock_derp_server *s, uint32_t conn) {
+  const uint32_t i = conn & (MSOCK_DERP_SERVER_CONNS_MAX - 1);
+  s->slots[i].c = NULL;
+  s->slots[i].next_free = NO_SLOT;
+  if (s->free_last != NO_SLOT) {
+    s->slots[s->free_last].next_free = i;
+  } else {
+    s->free_first = i;
+  }
+  s->free_last = i;
+  s->n_open--;
+}
+
+/* --- a connection comes --- */
+
+void relay_leave_half(msock_derp_server *s, relay_conn *c) {
+  if (relay_ring_has(&c->half)) {
+    relay_ring_remove(&c->half);
+    s->n_half--;
+  }
+}
+
+static void displace_oldest(msock_derp_server *s) {
+  relay_conn *c = RELAY_OF(relay_conn, half, s->half.next);
+  relay_leave_half(s, c);
+  relay_kill(s, c, MSOCK_DERP_CAUSE_DISPLACED);
+}
+
+static msock_err refuse(msock_derp_server *s, uint64_t now_us, const msock_addr *from,
+                        msock_derp_cause cause, msock_derp_cause *why) {
+  msock_derp_server_event ev = relay_event(s, now_us, MSOCK_DERP_SERVER_DENIED, NULL);
+  ev.cause = cause;
+  ev.from = from != NULL ? *from : (msock_addr){0};
+  s->stats.refused[cause]++;
+  relay_emit(s, &ev);
+  if (why != NULL) {
+    *why = cause;
+  }
+  return MSOCK_ERR_DENIED;
+}
+
+msock_err msock_derp_server_accept(msock_derp_server *s, uint64_t now_us, const msock_addr *from,
+                                   uint32_t *conn, msock_derp_cause *why) {
+  const msock_derp_cause cause =
+      s->is_draining ? MSOCK_DERP_CAUSE_RESTART : relay_may_accept(s, now_us, from);
+  if (cause != MSOCK_DERP_CAUSE_NONE) {
+    return refuse(s, now_us, from, cause, why);
+  }
+  relay_conn *c = calloc(1, sizeof *c);
+  if (c == NULL || !take_slot(s, c)) {
+    free(c);
     return MSOCK_ERR_NOMEM;
   }
-  c->id = ++s->generation << SLOT_BITS | slot;
   c->phase = RELAY_HTTP;
-  c->login_us = now_us + MSOCK_DERP_SERVER_LOGIN_US;
-  c->keepalive_us = c->stall_us = MSOCK_NEVER;
-  s->conns[slot] = c;
-  s->stats.accepted++;
+  c->from = from != NULL ? *from : (msock_addr){0};
+  c->since_us = now_us;
+  c->login_us = now_us + s->set.login_us;
+  c->keepalive_us = c->stall_us = c->close_us = c->lease_us = c->resume_us = MSOCK_NEVER;
+  c->timer.kind = RELAY_TIMER_CONN;
+  (void)relay_join_prefix(s, c); /* relay_may_accept has seen that there is room */
+  if (s->n_half >= s->set.half_open) {
+    displace_oldest(s);
+  }
+  relay_ring_add(&s->half, &c->half);
+  s->n_half++;
+  relay_arm(s, now_us, c);
   *conn = c->id;
   return MSOCK_OK;
 }
 
-/* --- what waits for the socket --- */
-
-static bool grow(relay_conn *c, uint8_t **p, size_t *cap, size_t want) {
-  if (*cap < want) {
-    uint8_t *more = realloc(*p, want);
-    if (more == NULL) {
-      c->dead = c->wake = true;
-      return false;
-    }
-    *p = more;
-    *cap = want;
-  }
-  return true;
+msock_err msock_derp_server_open(msock_derp_server *s, uint64_t now_us, uint32_t *conn) {
+  return msock_derp_server_accept(s, now_us, NULL, conn, NULL) == MSOCK_OK ? MSOCK_OK
+                                                                           : MSOCK_ERR_NOMEM;
 }
 
-bool relay_rx_fit(relay_conn *c, size_t cap) {
-  return grow(c, &c->rx, &c->rx_cap, cap);
+msock_err msock_derp_server_set_from(msock_derp_server *s, uint64_t now_us, uint32_t conn,
+                                     const msock_addr *from) {
+  relay_conn *c = relay_find(s, conn);
+  if (c == NULL || c->phase == RELAY_UP || c->phase == RELAY_LEFT) {
+    return MSOCK_OK;
+  }
+  relay_leave_prefix(s, c);
+  c->from = *from;
+  msock_derp_cause cause = relay_is_banned(s, NULL, from);
+  if (cause == MSOCK_DERP_CAUSE_NONE && !relay_join_prefix(s, c)) {
+    cause = MSOCK_DERP_CAUSE_CONNS_PER_PREFIX;
+  }
+  if (cause == MSOCK_DERP_CAUSE_NONE) {
+    return MSOCK_OK;
+  }
+  c->was_denied = true;
+  relay_kill(s, c, cause);
+  return refuse(s, now_us, from, cause, NULL);
 }
 
-bool relay_send(relay_conn *c, const void *p, size_t len) {
-  if (!grow(c, &c->tx, &c->tx_cap, c->tx_len + len)) {
-    return false;
-  }
-  if (len > 0) {
-    memcpy(c->tx + c->tx_len, p, len);
-    c->tx_len += len;
-    c->wake = true;
-  }
-  return true;
-}
+/* --- and goes --- */
 
-static void send_frame(relay_conn *c, const msock_derp_frame *f) {
-  uint8_t buf[MSOCK_DERP_HEADER_LEN + MSOCK_KEY_LEN + 8];
-  const ptrdiff_t n = msock_derp_frame_encode(f, buf, sizeof buf);
-  relay_send(c, buf, (size_t)n);
-}
-
-static void fill_control(msock_derp_server *s, relay_conn *c) {
-  if (c->pong_due) {
-    msock_derp_frame f = {.type = MSOCK_DERP_PONG};
-    memcpy(f.u.ping, c->pong, sizeof c->pong);
-    c->pong_due = false;
-    send_frame(c, &f);
-  }
-  if (c->keepalive_due) {
-    const msock_derp_frame f = {.type = MSOCK_DERP_KEEP_ALIVE};
-    c->keepalive_due = false;
-    send_frame(c, &f);
-  }
-  while (c->n_gone > 0) {
-    const relay_gone *g = &c->gone[c->gone_at];
-    msock_derp_frame f = {.type = MSOCK_DERP_PEER_GONE};
-    f.u.peer_gone.key = g->key;
-    f.u.peer_gone.reason = g->reason;
-    f.u.peer_gone.has_reason = true;
-    send_frame(c, &f);
-    c->gone_at = (c->gone_at + 1) % 64;
-    c->n_gone--;
-    s->stats.gone_sent++;
+void relay_wake(msock_derp_server *s, relay_conn *c) {
+  if (!relay_ring_has(&c->wake)) {
+    relay_ring_add(&s->wakes, &c->wake);
   }
 }
 
-/* Moves frames from the queues to tx, up to a batch. A queued SendPacket frame has the layout of
- * the RecvPacket that leaves: the key in it is already the sender's. */
-static void fill(msock_derp_server *s, relay_conn *c) {
-  if (c->phase != RELAY_UP || c->closing) {
+static void set_cause(relay_conn *c, msock_derp_cause why) {
+  c->cause = c->cause == MSOCK_DERP_CAUSE_NONE ? why : c->cause;
+}
+
+void relay_kill(msock_derp_server *s, relay_conn *c, msock_derp_cause why) {
+  set_cause(c, why);
+  c->dead = true;
+  relay_wake(s, c);
+}
+
+void relay_finish(msock_derp_server *s, uint64_t now_us, relay_conn *c, msock_derp_cause why) {
+  set_cause(c, why);
+  if (c->phase == RELAY_UP) {
+    relay_leave(s, now_us, c);
+  }
+  relay_ring_remove(&c->question);
+  relay_buf_free(&s->pool, c->rx);
+  c->rx = NULL;
+  c->phase = RELAY_LEFT;
+  relay_wake(s, c);
+}
+
+void relay_finish_told(msock_derp_server *s, uint64_t now_us, relay_conn *c, msock_derp_cause why) {
+  if (s->set.refusal_us == 0) {
+    relay_kill(s, c, why);
     return;
   }
-  fill_control(s, c);
-  const msock_derp_slot *slot;
-  while ((slot = msock_derp_queue_peek(&c->queue)) != NULL &&
-         (c->tx_len == 0 || c->tx_len + slot->len <= TX_BATCH)) {
-    const size_t at = c->tx_len;
-    if (!relay_send(c, slot->frame, slot->len)) {
-      return;
-    }
-    c->tx[at] = MSOCK_DERP_RECV_PACKET;
-    msock_derp_queue_pop(&c->queue);
-    s->stats.packets_out++;
-  }
-  if (c->big && slot == NULL) {
-    msock_derp_queue_trim(&c->queue);
-    c->big = false;
-  }
-}
-
-size_t msock_derp_server_tx_peek(msock_derp_server *s, uint64_t now_us, uint32_t conn,
-                                 const uint8_t **p) {
-  relay_conn *c = find(s, conn);
-  if (c == NULL || c->dead) {
-    return 0;
-  }
-  if (c->tx_at == c->tx_len) {
-    c->tx_at = c->tx_len = 0;
-    fill(s, c);
-    c->wake = c->dead;
-  }
-  const size_t left = c->tx_len - c->tx_at;
-  if (left > 0 && c->stall_us == MSOCK_NEVER) {
-    c->stall_us = now_us + MSOCK_DERP_SERVER_STALL_US;
-  }
-  if (left == 0 || c->dead) { /* there may be no buffer yet */
-    return 0;
-  }
-  *p = c->tx + c->tx_at;
-  return left;
-}
-
-void msock_derp_server_tx_consume(msock_derp_server *s, uint64_t now_us, uint32_t conn, size_t n) {
-  relay_conn *c = find(s, conn);
-  if (c == NULL || n == 0) {
-    return;
-  }
-  c->tx_at += n;
-  c->stall_us = c->tx_at == c->tx_len ? MSOCK_NEVER : now_us + MSOCK_DERP_SERVER_STALL_US;
-}
-
-bool msock_derp_server_is_done(const msock_derp_server *s, uint32_t conn) {
-  const relay_conn *c = find(s, conn);
-  return c == NULL || c->dead || (c->closing && c->tx_at == c->tx_len);
-}
-
-bool msock_derp_server_next_wake(msock_derp_server *s, uint32_t *conn) {
-  for (size_t i = 0; i < RELAY_SLOTS; i++) {
-    s->wake_at = (s->wake_at + 1) % RELAY_SLOTS;
-    relay_conn *c = s->conns[s->wake_at];
-    if (c != NULL && c->wake) {
-      c->wake = false;
-      *conn = c->id;
-      return true;
-    }
-  }
-  return false;
-}
-
-/* --- frames that come in --- */
-
-static void tell_gone(relay_conn *c, const msock_node_key *key, uint8_t reason) {
-  if (c->n_gone < 64) {
-    relay_gone *g = &c->gone[(c->gone_at + c->n_gone++) % 64];
-    g->key = *key;
-    g->reason = reason;
-    c->wake = true;
-  }
-}
-
-/* A disco packet to a key that is not here: the sender may stop trying. Bounded, so that a scan
- * does not double its own traffic. */
-static void tell_not_here(relay_conn *c, uint64_t now_us, const msock_node_key *key) {
-  const uint64_t refill = (now_us - c->gone_full_us) / MSOCK_DERP_SERVER_GONE_REFILL_US;
-  if (refill > 0) {
-    const uint64_t tokens = c->gone_tokens + refill;
-    c->gone_tokens =
-        tokens > MSOCK_DERP_SERVER_GONE_BURST ? MSOCK_DERP_SERVER_GONE_BURST : (uint32_t)tokens;
-    c->gone_full_us += refill * MSOCK_DERP_SERVER_GONE_REFILL_US;
-  }
-  if (c->gone_tokens > 0) {
-    if (c->gone_tokens == MSOCK_DERP_SERVER_GONE_BURST) {
-      c->gone_full_us = now_us; /* the bucket begins to refill now */
-    }
-    c->gone_tokens--;
-    tell_gone(c, key, MSOCK_DERP_GONE_NOT_HERE);
-  }
-}
-
-static void forward(msock_derp_server *s, uint64_t now_us, relay_conn *from,
-                    const msock_derp_frame *f) {
-  relay_conn *to = active(s, &f->u.packet.key, NULL);
-  s->stats.packets_in++;
-  if (to == NULL) {
-    s->stats.dropped_unknown++;
-    if (msock_looks_like_disco(f->u.packet.data, f->u.packet.len)) {
-      tell_not_here(from, now_us, &f->u.packet.key);
-    }
-    return;
-  }
-  const uint64_t disco = to->queue.dropped_disco, data = to->queue.dropped_data;
-  if (msock_derp_queue_push(&to->queue, &from->key, f->u.packet.data, f->u.packet.len) !=
-      MSOCK_OK) {
-    s->stats.dropped_nomem++;
-    return;
-  }
-  s->stats.dropped_queue_disco += to->queue.dropped_disco - disco;
-  s->stats.dropped_queue += to->queue.dropped_data - data;
-  to->big = to->big || f->u.packet.len > BIG_PACKET;
-  to->heard |= bit_of(from);
-  to->wake = true;
-}
-
-static void log_in(msock_derp_server *s, uint64_t now_us, relay_conn *c, const uint8_t *payload,
-                   size_t len) {
-  static const msock_derp_server_info mine = {.version = MSOCK_DERP_PROTOCOL_VERSION};
-  uint8_t frame[MSOCK_DERP_LOGIN_FRAME_MAX];
-  char name[MSOCK_KEY_SHORT_MAX];
-  msock_derp_client_info info;
-  ptrdiff_t n = msock_derp_client_info_open(payload, len, &s->key, &c->key, &info);
-  if (n == MSOCK_OK) {
-    msock_wipe(info.mesh_key, sizeof info.mesh_key);
-    n = msock_derp_server_info_seal(&mine, &s->key, &c->key, s->env, frame, sizeof frame);
-  }
-  if (n < 0) {
-    s->stats.login_failures++;
-    c->dead = c->wake = true;
-    return;
-  }
-  relay_send(c, frame, (size_t)n);
-  c->phase = RELAY_UP;
+  const char *text = msock_derp_cause_text(why);
+  const msock_derp_frame f = {.type = MSOCK_DERP_HEALTH,
+                              .u.health = {.text = text, .len = strlen(text)}};
+  relay_finish(s, now_us, c, why);
+  (void)relay_notice_frame(s, c, &f);
+  c->linger = true;
   c->login_us = MSOCK_NEVER;
-  c->spoke = ++s->order;
-  c->gone_tokens = MSOCK_DERP_SERVER_GONE_BURST;
-  c->gone_full_us = now_us;
-  c->period_us = MSOCK_DERP_SERVER_KEEPALIVE_US +
-                 msock_env_uniform(s->env, MSOCK_DERP_SERVER_KEEPALIVE_SPREAD_US + 1);
-  c->keepalive_us = now_us + c->period_us;
-  s->stats.logins++;
-  msock_logf(s->env->log, MSOCK_LOG_DEBUG, "relay.joined", "conn=%u peer=%s", (unsigned)c->id,
-             msock_node_key_short(&c->key, name));
+  c->close_us = now_us + s->set.refusal_us;
+  relay_arm(s, now_us, c);
 }
 
-static void on_frame(msock_derp_server *s, uint64_t now_us, relay_conn *c, msock_derp_header h,
-                     const uint8_t *payload) {
-  msock_derp_frame f;
-  if (c->phase == RELAY_LOGIN) {
-    log_in(s, now_us, c, payload, h.len);
+/* It ended before it was logged in. */
+static void report_failed(msock_derp_server *s, uint64_t now_us, const relay_conn *c) {
+  msock_derp_server_event ev = relay_event(s, now_us, MSOCK_DERP_SERVER_FAILED, c);
+  s->stats.login_failures +=
+      c->cause == MSOCK_DERP_CAUSE_LOGIN || c->cause == MSOCK_DERP_CAUSE_LOGIN_TIME;
+  relay_emit(s, &ev);
+}
+
+void msock_derp_server_close(msock_derp_server *s, uint64_t now_us, uint32_t conn) {
+  relay_conn *c = relay_find(s, conn);
+  if (c == NULL) {
     return;
   }
-  if (msock_derp_frame_decode(h.type, payload, h.len, &f) != MSOCK_OK) {
-    s->stats.protocol_errors++;
-    c->dead = c->wake = true;
+  set_cause(c, MSOCK_DERP_CAUSE_EOF);
+  if (c->phase == RELAY_UP) {
+    relay_leave(s, now_us, c);
+  } else if (c->phase != RELAY_LEFT && !c->was_denied) {
+    report_failed(s, now_us, c);
+  }
+  s->stats.closed[c->cause]++;
+  relay_leave_half(s, c);
+  relay_leave_prefix(s, c);
+  relay_ring_remove(&c->wake);
+  relay_ring_remove(&c->question);
+  relay_ring_remove(&c->held_link);
+  relay_wheel_arm(&s->wheel, now_us, &c->timer, MSOCK_NEVER);
+  give_slot(s, conn);
+  free_conn(s, c);
+}
+
+/* --- bytes in --- */
+
+/* What comes while the owner is asked; it should not be read then. */
+static void stash(msock_derp_server *s, relay_conn *c, const uint8_t *p, size_t len) {
+  const size_t have = c->rx != NULL ? c->rx->len : 0;
+  relay_buf *rx = have + len <= HELD_MAX ? relay_buf_fit(&s->pool, c->rx, have + len) : NULL;
+  if (rx == NULL) {
+    relay_kill(s, c, MSOCK_DERP_CAUSE_MEMORY);
     return;
   }
-  if (f.type == MSOCK_DERP_SEND_PACKET) {
-    forward(s, now_us, c, &f);
-  } else if (f.type == MSOCK_DERP_PING) { /* one slot: a flood is answered once (derp.md 2.3) */
-    memcpy(c->pong, f.u.ping, sizeof c->pong);
-    c->pong_due = c->wake = true;
-  }
-}
-
-/* What to do with a frame by its header. */
-static msock_derp_verdict judge(msock_derp_server *s, relay_conn *c, msock_derp_header h) {
-  msock_derp_verdict v;
-  if (c->phase == RELAY_LOGIN) {
-    v = h.type == MSOCK_DERP_CLIENT_INFO && h.len >= MSOCK_DERP_CLIENT_INFO_MIN &&
-                h.len <= MSOCK_DERP_CLIENT_INFO_MAX
-            ? MSOCK_DERP_HANDLE
-            : MSOCK_DERP_FATAL;
-    s->stats.login_failures += v == MSOCK_DERP_FATAL;
-  } else {
-    c->spoke = ++s->order;
-    v = msock_derp_from_client(h, false);
-    s->stats.protocol_errors += v == MSOCK_DERP_FATAL;
-  }
-  c->dead = c->dead || v == MSOCK_DERP_FATAL;
-  c->wake = c->wake || c->dead;
-  return v;
-}
-
-/* Collects a frame that did not come whole. Gives the bytes used of p. */
-static size_t gather(msock_derp_server *s, uint64_t now_us, relay_conn *c, const uint8_t *p,
-                     size_t len) {
-  size_t want = MSOCK_DERP_HEADER_LEN;
-  if (c->rx_len >= want) {
-    want += msock_derp_header_read(c->rx).len;
-  }
-  const size_t n = len < want - c->rx_len ? len : want - c->rx_len;
-  if (!relay_rx_fit(c, want)) {
-    return len;
-  }
-  memcpy(c->rx + c->rx_len, p, n);
-  c->rx_len += n;
-  if (c->rx_len < want) {
-    return n;
-  }
-  const msock_derp_header h = msock_derp_header_read(c->rx);
-  if (want == MSOCK_DERP_HEADER_LEN) { /* the header alone; an empty payload is complete too */
-    const msock_derp_verdict v = judge(s, c, h);
-    if (v == MSOCK_DERP_SKIP) {
-      c->skip = h.len;
-      c->rx_len = 0;
-    }
-    if (v != MSOCK_DERP_HANDLE || h.len > 0) {
-      return n;
-    }
-  }
-  c->rx_len = 0;
-  on_frame(s, now_us, c, h, c->rx + MSOCK_DERP_HEADER_LEN);
-  if (c->rx_cap > RX_KEEP) {
-    free(c->rx);
-    c->rx = NULL;
-    c->rx_cap = 0;
-  }
-  return n;
-}
-
-static size_t feed_frames(msock_derp_server *s, uint64_t now_us, relay_conn *c, const uint8_t *p,
-                          size_t len) {
-  if (c->skip > 0) {
-    const size_t n = c->skip < len ? (size_t)c->skip : len;
-    c->skip -= n;
-    return n;
-  }
-  if (c->rx_len > 0 || len < MSOCK_DERP_HEADER_LEN ||
-      len - MSOCK_DERP_HEADER_LEN < msock_derp_header_read(p).len) {
-    return gather(s, now_us, c, p, len);
-  }
-  const msock_derp_header h = msock_derp_header_read(p); /* whole: no copy */
-  if (judge(s, c, h) == MSOCK_DERP_HANDLE) {
-    on_frame(s, now_us, c, h, p + MSOCK_DERP_HEADER_LEN);
-  }
-  return MSOCK_DERP_HEADER_LEN + h.len;
+  memcpy(rx->data + have, p, len);
+  rx->len = (uint32_t)(have + len);
+  c->rx = rx;
 }
 
 msock_err msock_derp_server_feed(msock_derp_server *s, uint64_t now_us, uint32_t conn,
                                  const uint8_t *p, size_t len) {
-  relay_conn *c = find(s, conn);
+  relay_conn *c = relay_find(s, conn);
   if (c == NULL) {
     return MSOCK_ERR_CLOSED;
   }
-  while (len > 0 && !c->dead && !c->closing) {
-    const size_t used =
-        c->phase == RELAY_HTTP ? relay_feed_http(s, c, p, len) : feed_frames(s, now_us, c, p, len);
+  while (len > 0 && c->phase == RELAY_HTTP && !c->dead) {
+    const size_t used = relay_feed_http(s, now_us, c, p, len);
     p += used;
     len -= used;
   }
-  return c->dead || c->closing ? MSOCK_ERR_CLOSED : MSOCK_OK;
+  if (len > 0 && !c->dead && (c->phase == RELAY_LOGIN || c->phase == RELAY_UP)) {
+    const size_t used = relay_feed_frames(s, now_us, c, p, len);
+    p += used;
+    len -= used;
+  }
+  if (len > 0 && !c->dead && c->phase == RELAY_ASKED) {
+    stash(s, c, p, len);
+  }
+  if (c->dead || c->phase == RELAY_LEFT) {
+    return MSOCK_ERR_CLOSED;
+  }
+  return c->held || c->phase == RELAY_ASKED ? MSOCK_ERR_AGAIN : MSOCK_OK;
 }
 
-/* --- leaving --- */
+bool msock_derp_server_wants_read(const msock_derp_server *s, uint32_t conn) {
+  const relay_conn *c = relay_find(s, conn);
+  return c != NULL && !c->dead && !c->held && c->phase != RELAY_ASKED && c->phase != RELAY_LEFT;
+}
 
-void msock_derp_server_close(msock_derp_server *s, uint64_t now_us, uint32_t conn) {
-  relay_conn *c = find(s, conn);
-  (void)now_us;
-  if (c == NULL) {
-    return;
+bool msock_derp_server_is_done(const msock_derp_server *s, uint32_t conn) {
+  const relay_conn *c = relay_find(s, conn);
+  return c == NULL || c->dead || (c->phase == RELAY_LEFT && !c->linger && !relay_has_output(c));
+}
+
+bool msock_derp_server_next_wake(msock_derp_server *s, uint32_t *conn) {
+  if (relay_ring_is_empty(&s->wakes)) {
+    return false;
   }
-  relay_conn *heir = c->phase == RELAY_UP ? active(s, &c->key, c) : NULL;
-  const uint64_t bit = bit_of(c);
-  s->conns[conn % RELAY_SLOTS] = NULL;
-  for (size_t i = 0; i < RELAY_SLOTS; i++) {
-    relay_conn *o = s->conns[i];
-    if (o == NULL || !(o->heard & bit)) {
-      continue;
-    }
-    o->heard &= ~bit;
-    if (heir != NULL) { /* the key is still here: its last connection will tell */
-      o->heard |= bit_of(heir);
-    } else {
-      tell_gone(o, &c->key, MSOCK_DERP_GONE_DISCONNECTED);
-    }
-  }
-  free_conn(c);
+  relay_conn *c = RELAY_OF(relay_conn, wake, s->wakes.next);
+  relay_ring_remove(&c->wake);
+  *conn = c->id;
+  return true;
 }
 
 /* --- time --- */
 
-static uint64_t due(const relay_conn *c) {
-  uint64_t t = c->keepalive_us < c->stall_us ? c->keepalive_us : c->stall_us;
-  t = c->login_us < t ? c->login_us : t;
-  return c->dead ? MSOCK_NEVER : t;
+static uint64_t earlier(uint64_t a, uint64_t b) {
+  return a < b ? a : b;
+}
+
+void relay_arm(msock_derp_server *s, uint64_t now_us, relay_conn *c) {
+  uint64_t due = earlier(earlier(c->login_us, c->keepalive_us), c->stall_us);
+  due = earlier(due, earlier(earlier(c->close_us, c->lease_us), c->resume_us));
+  c->stall_armed = c->stall_us != MSOCK_NEVER;
+  relay_wheel_arm(&s->wheel, now_us, &c->timer, c->dead ? MSOCK_NEVER : due);
+}
+
+/* The write that was begun last has not been taken whole: only now its deadline is worth a timer.
+ */
+void relay_settle(msock_derp_server *s, uint64_t now_us) {
+  relay_conn *c = relay_find(s, s->unsettled);
+  s->unsettled = 0;
+  if (c != NULL && c->stall_us != MSOCK_NEVER && !c->stall_armed) {
+    relay_arm(s, now_us, c);
+  }
 }
 
 uint64_t msock_derp_server_next_expiry(msock_derp_server *s) {
-  uint64_t next = MSOCK_NEVER;
-  for (size_t i = 0; i < RELAY_SLOTS; i++) {
-    if (s->conns[i] != NULL && due(s->conns[i]) < next) {
-      next = due(s->conns[i]);
-    }
+  relay_settle(s, 0);
+  return relay_wheel_next(&s->wheel);
+}
+
+static void keep_alive(msock_derp_server *s, uint64_t now_us, relay_conn *c) {
+  c->keepalive_us += c->period_us;
+  if (c->keepalive_us <= now_us) { /* the process slept: no burst afterwards */
+    c->keepalive_us = now_us - now_us % RELAY_KEEPALIVE_GRID_US + c->period_us;
   }
-  return next;
+  c->keepalive_due = true;
+  relay_wake(s, c);
+}
+
+static void login_is_late(msock_derp_server *s, uint64_t now_us, relay_conn *c) {
+  if (c->phase == RELAY_ASKED) {
+    relay_asked_in_vain(s, now_us, c);
+  } else {
+    relay_kill(s, c, MSOCK_DERP_CAUSE_LOGIN_TIME);
+  }
+}
+
+static void conn_expired(msock_derp_server *s, uint64_t now_us, relay_conn *c) {
+  if (c->stall_us <= now_us) {
+    s->stats.stalls++;
+    relay_kill(s, c, MSOCK_DERP_CAUSE_STALL);
+    return;
+  }
+  if (c->login_us <= now_us) {
+    c->login_us = MSOCK_NEVER;
+    login_is_late(s, now_us, c);
+  }
+  if (c->close_us <= now_us) {
+    c->close_us = MSOCK_NEVER;
+    c->linger = false;
+    relay_finish(s, now_us, c, MSOCK_DERP_CAUSE_RESTART);
+  }
+  if (c->lease_us <= now_us) {
+    c->lease_us = MSOCK_NEVER;
+    relay_ask_again(s, now_us, c);
+  }
+  if (c->resume_us <= now_us) {
+    c->resume_us = MSOCK_NEVER;
+    relay_try_resume(s, now_us, c);
+  }
+  if (c->keepalive_us <= now_us) {
+    keep_alive(s, now_us, c);
+  }
+  relay_arm(s, now_us, c);
 }
 
 void msock_derp_server_on_expiry(msock_derp_server *s, uint64_t now_us) {
-  for (size_t i = 0; i < RELAY_SLOTS; i++) {
-    relay_conn *c = s->conns[i];
-    if (c == NULL || c->dead) {
-      continue;
-    }
-    if (c->login_us <= now_us || c->stall_us <= now_us) {
-      s->stats.login_failures += c->login_us <= now_us;
-      s->stats.stalls += c->stall_us <= now_us;
-      c->dead = c->wake = true;
-    } else if (c->keepalive_us <= now_us) {
-      c->keepalive_us = now_us + c->period_us;
-      c->keepalive_due = c->wake = true;
+  relay_timer *t;
+  relay_settle(s, now_us);
+  while ((t = relay_wheel_pop(&s->wheel, now_us)) != NULL) {
+    if (t->kind == RELAY_TIMER_CONN) {
+      conn_expired(s, now_us, RELAY_OF(relay_conn, timer, t));
+    } else if (t->kind == RELAY_TIMER_FLOW) {
+      relay_flow_expired(s, now_us, RELAY_OF(relay_flow, timer, t));
+    } else {
+      relay_total_expired(s, now_us);
     }
   }
 }
@@ -487,26 +452,9 @@ msock_node_key msock_derp_server_key(const msock_derp_server *s) {
 }
 
 size_t msock_derp_server_count(const msock_derp_server *s) {
-  size_t n = 0;
-  for (size_t i = 0; i < RELAY_SLOTS; i++) {
-    n += s->conns[i] != NULL && s->conns[i]->phase == RELAY_UP;
-  }
-  return n;
+  return (size_t)s->stats.conns;
 }
 
-msock_derp_server_stats msock_derp_server_get_stats(const msock_derp_server *s) {
-  const relay_counts *n = &s->stats;
-  msock_derp_server_stats out = {.accepted = n->accepted,
-                                 .logins = n->logins,
-                                 .login_failures = n->login_failures,
-                                 .packets_in = n->packets_in,
-                                 .packets_out = n->packets_out,
-                                 .protocol_errors = n->protocol_errors,
-                                 .stalls = n->stalls,
-                                 .gone_not_here = n->gone_sent};
-  out.dropped[MSOCK_DERP_DROP_UNKNOWN_DEST][MSOCK_DERP_KIND_OTHER] = n->dropped_unknown;
-  out.dropped[MSOCK_DERP_DROP_QUEUE_HEAD][MSOCK_DERP_KIND_DISCO] = n->dropped_queue_disco;
-  out.dropped[MSOCK_DERP_DROP_QUEUE_HEAD][MSOCK_DERP_KIND_OTHER] = n->dropped_queue;
-  out.dropped[MSOCK_DERP_DROP_QUEUE_TAIL][MSOCK_DERP_KIND_OTHER] = n->dropped_nomem;
-  return out;
+size_t msock_derp_server_count_all(const msock_derp_server *s) {
+  return s->n_open;
 }

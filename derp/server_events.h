@@ -104,7 +104,7 @@ const char *msock_derp_drop_word(msock_derp_drop d); /* "unknown_dest" ... */
 #define MSOCK_DERP_KIND_OTHER 1u
 
 /* Counters grow for life; gauges say so. Byte counters are of packet payload (derp.md 4.7).
- * packets_in = packets_out + forwarded_out + all drops + packets_queued, always. */
+ * packets_in + forwarded_in = packets_out + all drops + packets_queued, always. */
 typedef struct msock_derp_server_stats {
   uint64_t accepted; /* derp_accepts: DERP connections, HTTP requests that were answered apart */
   uint64_t http_answers;
@@ -115,12 +115,12 @@ typedef struct msock_derp_server_stats {
   uint64_t bytes_in, bytes_out;
   uint64_t packets_in_kind[2]; /* MSOCK_DERP_KIND_* */
   uint64_t dropped[MSOCK_DERP_DROPS][2], dropped_bytes[MSOCK_DERP_DROPS][2];
-  uint64_t packets_queued;              /* gauge */
-  uint64_t forwarded_in, forwarded_out; /* derp_packets_forwarded_* */
+  uint64_t packets_queued; /* gauge */
+  uint64_t forwarded_in;   /* derp_packets_forwarded_in: from mesh peers, one hop */
   uint64_t gone_disconnected, gone_not_here;
   uint64_t notices_lost; /* PeerGone that a full connection did not get */
   uint64_t pings, pongs;
-  uint64_t unknown_frames;
+  uint64_t unknown_frames; /* frames that were skipped */
   uint64_t home_moves_in, home_moves_out;
   uint64_t dup_conns_total; /* derp_total_dup_client_conns */
   uint64_t protocol_errors, stalls;

@@ -29,7 +29,8 @@
 #define MSOCK_DERP_SERVER_KEEPALIVE_SPREAD_US (5 * MSOCK_SEC)
 #define MSOCK_DERP_SERVER_STALL_US (2 * MSOCK_SEC) /* unsent bytes, none taken: derp.md 0 */
 #define MSOCK_DERP_SERVER_MESH_STALL_US (30 * MSOCK_SEC)
-#define MSOCK_DERP_SERVER_REFUSAL_US (5 * MSOCK_SEC) /* ours: see refusal_us */
+#define MSOCK_DERP_SERVER_REFUSAL_US (5 * MSOCK_SEC)   /* ours: see refusal_us */
+#define MSOCK_DERP_SERVER_HOME_MOVE_US (5 * MSOCK_SEC) /* a later change is a move: derp.md 4.7 */
 #define MSOCK_DERP_SERVER_FLOW_IDLE_US (120 * MSOCK_SEC)
 #define MSOCK_DERP_SERVER_FLOW_PAUSE_US (60 * MSOCK_SEC)
 

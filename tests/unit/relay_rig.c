@@ -111,24 +111,33 @@ int relay_client_head(relay_client *c, uint64_t now) {
   return status;
 }
 
-void relay_client_login(relay_client *c, uint64_t now) {
-  const msock_derp_client_info info = msock_derp_client_info_default();
+void relay_client_introduce(relay_client *c, uint64_t now, const msock_derp_client_info *info) {
   uint8_t buf[MSOCK_DERP_LOGIN_FRAME_MAX];
-  msock_derp_server_info got;
   msock_derp_frame f;
 
   NEED(relay_client_write(c, now, upgrade, sizeof upgrade - 1));
   NEED(relay_client_head(c, now) == 101);
   NEED(relay_client_take(c, now, &f));
   NEED(f.type == MSOCK_DERP_SERVER_KEY);
-  const msock_node_key server = f.u.server_key.key;
   const ptrdiff_t n =
-      msock_derp_client_info_seal(&info, &c->secret, &server, c->env, buf, sizeof buf);
+      msock_derp_client_info_seal(info, &c->secret, &f.u.server_key.key, c->env, buf, sizeof buf);
   NEED(n > 0);
-  NEED(relay_client_write(c, now, buf, (size_t)n));
+  relay_client_write(c, now, buf, (size_t)n);
+}
+
+void relay_client_login_as(relay_client *c, uint64_t now, const msock_derp_client_info *info) {
+  const msock_node_key server = msock_derp_server_key(c->server);
+  msock_derp_server_info got;
+  msock_derp_frame f;
+  relay_client_introduce(c, now, info);
   NEED(relay_client_take(c, now, &f));
   NEED(f.type == MSOCK_DERP_SERVER_INFO);
   NEED(msock_derp_server_info_open(f.u.server_info.box, f.u.server_info.box_len, &c->secret,
                                    &server, &got) == MSOCK_OK);
   NEED(got.version == 2);
+}
+
+void relay_client_login(relay_client *c, uint64_t now) {
+  const msock_derp_client_info info = msock_derp_client_info_default();
+  relay_client_login_as(c, now, &info);
 }

@@ -9,6 +9,7 @@
 
 #include "base/env.h"
 #include "derp/frame.h"
+#include "derp/login.h"
 #include "derp/server.h"
 
 #define RELAY_RIG_RX_MAX (8u << 20)
@@ -43,5 +44,8 @@ bool relay_client_take(relay_client *c, uint64_t now, msock_derp_frame *f);
 int relay_client_head(relay_client *c, uint64_t now);
 /* 101, ServerKey, ClientInfo, ServerInfo. */
 void relay_client_login(relay_client *c, uint64_t now);
+/* The same up to ClientInfo, which says what info says; the answer is left to be read. */
+void relay_client_introduce(relay_client *c, uint64_t now, const msock_derp_client_info *info);
+void relay_client_login_as(relay_client *c, uint64_t now, const msock_derp_client_info *info);
 
 #endif

@@ -278,7 +278,7 @@ START_TEST(disco_to_an_absent_key_is_told_within_bounds) {
   ck_assert(relay_client_packet(&a, T0 + MSOCK_SEC, &absent, pkt, len));
   ck_assert(relay_client_take(&a, T0 + MSOCK_SEC, &f));
   ck_assert(!relay_client_take(&a, T0 + MSOCK_SEC, &f));
-  ck_assert_uint_eq(msock_derp_server_get_stats(s).dropped[0][MSOCK_DERP_KIND_OTHER], 9);
+  ck_assert_uint_eq(msock_derp_server_get_stats(s).dropped[0][MSOCK_DERP_KIND_DISCO], 8);
   ck_assert_uint_eq(msock_derp_server_get_stats(s).gone_not_here, 4);
 }
 END_TEST
@@ -305,6 +305,10 @@ END_TEST
 
 /* closes: SERVER-14 */
 START_TEST(a_stalled_reader_loses_its_oldest_and_is_cut) {
+  enum { ROOM = 32 };
+  msock_derp_server_settings set = msock_derp_server_settings_default();
+  set.queue_packets = ROOM;
+  ck_assert_int_eq(msock_derp_server_configure(s, T0, &set), MSOCK_OK);
   const uint8_t *p;
   uint8_t n = 0;
   msock_derp_frame f;
@@ -319,7 +323,7 @@ START_TEST(a_stalled_reader_loses_its_oldest_and_is_cut) {
   }
   ck_assert_uint_eq(
       msock_derp_server_get_stats(s).dropped[MSOCK_DERP_DROP_QUEUE_HEAD][MSOCK_DERP_KIND_OTHER],
-      100 - MSOCK_DERP_QUEUE_LEN);
+      100 - ROOM);
   const uint64_t cut = T0 + MSOCK_DERP_SERVER_STALL_US;
   ck_assert_uint_eq(msock_derp_server_next_expiry(s), cut);
   msock_derp_server_on_expiry(s, cut - 1);
@@ -339,7 +343,7 @@ START_TEST(a_stalled_reader_loses_its_oldest_and_is_cut) {
   b.rx_len++;
   ck_assert(relay_client_take(&b, cut, &f));
   ck_assert_mem_eq(f.u.packet.data, "first", 5);
-  for (n = 100 - MSOCK_DERP_QUEUE_LEN; n < 100; n++) {
+  for (n = 100 - ROOM; n < 100; n++) {
     ck_assert(relay_client_take(&b, cut, &f));
     ck_assert_uint_eq(f.u.packet.data[0], n);
   }
@@ -363,20 +367,37 @@ START_TEST(data_does_not_evict_disco) {
 }
 END_TEST
 
-/* closes: SERVER-27 (bounded in number; the time is SERVER-05's) */
-START_TEST(the_table_is_bounded_and_ids_are_not_reused) {
-  uint32_t conns[64], more, old;
-  for (size_t i = 2; i < 64; i++) {
-    ck_assert_int_eq(msock_derp_server_open(s, T0, &conns[i]), MSOCK_OK);
+/* closes: SERVER-27 (bounded in number: the oldest that has not logged in makes room; the time is
+ * SERVER-05's) */
+START_TEST(half_open_connections_are_bounded_and_ids_are_not_reused) {
+  msock_derp_server_settings set = msock_derp_server_settings_default();
+  uint32_t first, more, woken;
+  relay_client_login(&a, T0); /* never displaced */
+  set.half_open = 16;
+  ck_assert_int_eq(msock_derp_server_configure(s, T0, &set), MSOCK_OK);
+  relay_client_close(&b, T0);
+  while (msock_derp_server_next_wake(s, &woken)) {
   }
-  ck_assert_int_eq(msock_derp_server_open(s, T0, &more), MSOCK_ERR_NOMEM);
-  old = conns[10];
-  msock_derp_server_close(s, T0, old);
+  ck_assert_int_eq(msock_derp_server_open(s, T0, &first), MSOCK_OK);
+  for (int i = 1; i < 16; i++) {
+    ck_assert_int_eq(msock_derp_server_open(s, T0, &more), MSOCK_OK);
+  }
+  ck_assert(!msock_derp_server_is_done(s, first));
   ck_assert_int_eq(msock_derp_server_open(s, T0, &more), MSOCK_OK);
-  ck_assert_uint_ne(more, old);
-  ck_assert_int_eq(msock_derp_server_feed(s, T0, old, (const uint8_t *)"x", 1), MSOCK_ERR_CLOSED);
-  ck_assert(msock_derp_server_is_done(s, old));
-  ck_assert(!msock_derp_server_is_done(s, more));
+  ck_assert(msock_derp_server_is_done(s, first));
+  ck_assert(msock_derp_server_next_wake(s, &woken));
+  ck_assert_uint_eq(woken, first);
+  msock_derp_server_close(s, T0, first);
+  ck_assert_uint_eq(msock_derp_server_get_stats(s).half_open, 16);
+  ck_assert_uint_eq(msock_derp_server_get_stats(s).closed[MSOCK_DERP_CAUSE_DISPLACED], 1);
+  ck_assert(!msock_derp_server_is_done(s, a.conn));
+  for (int i = 0; i < 1000; i++) {
+    ck_assert_int_eq(msock_derp_server_open(s, T0, &more), MSOCK_OK);
+    ck_assert_uint_ne(more, first);
+    msock_derp_server_close(s, T0, more);
+  }
+  ck_assert_int_eq(msock_derp_server_feed(s, T0, first, (const uint8_t *)"x", 1), MSOCK_ERR_CLOSED);
+  ck_assert(msock_derp_server_is_done(s, first));
 }
 END_TEST
 
@@ -396,6 +417,6 @@ int main(void) {
   tcase_add_test(tc, those_who_heard_a_peer_learn_that_it_left);
   tcase_add_loop_test(tc, a_stalled_reader_loses_its_oldest_and_is_cut, 0, 2);
   tcase_add_test(tc, data_does_not_evict_disco);
-  tcase_add_test(tc, the_table_is_bounded_and_ids_are_not_reused);
+  tcase_add_test(tc, half_open_connections_are_bounded_and_ids_are_not_reused);
   return testing_main("derp_server", tc);
 }

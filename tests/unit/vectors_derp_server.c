@@ -102,7 +102,19 @@ static void check_login(json_object *c) {
   free(frame);
 }
 
-/* closes: SERVER-08 SERVER-16 (connections without a mesh key: this relay has no mesh) */
+/* A client with the mesh key, or without. */
+static void log_in(relay_client *who, msock_derp_server *s, bool is_mesh) {
+  msock_derp_client_info info = msock_derp_client_info_default();
+  msock_derp_server_settings set = msock_derp_server_settings_default();
+  memset(set.mesh_key, 7, sizeof set.mesh_key);
+  set.has_mesh_key = true;
+  msock_derp_server_configure(s, T0, &set);
+  info.has_mesh_key = is_mesh;
+  memset(info.mesh_key, 7, sizeof info.mesh_key);
+  relay_client_login_as(who, T0, &info);
+}
+
+/* closes: SERVER-08 SERVER-16 */
 static void check_established(json_object *c) {
   const msock_node_private server = private_of("server"), a = private_of("a");
   const bool want = json_object_get_boolean(get(c, "connection_kept"));
@@ -110,24 +122,21 @@ static void check_established(json_object *c) {
   bool is_cut;
   uint8_t *sent = expand(str(c, "sent_hex"), &len, &is_cut);
   relay_client who;
-  msock_derp_frame f;
+  msock_derp_frame f = {.type = MSOCK_DERP_PING, .u.ping = "12345678"};
+  msock_derp_server *s = msock_derp_server_new(&env, &server);
 
-  if (!json_object_get_boolean(get(c, "mesh_client"))) {
-    msock_derp_server *s = msock_derp_server_new(&env, &server);
-    relay_client_init(&who, &env, s, T0, &a);
-    relay_client_login(&who, T0);
-    bool kept = relay_client_write(&who, T0, sent, len);
-    f = (msock_derp_frame){.type = MSOCK_DERP_PING, .u.ping = "12345678"};
-    bool pong = kept && relay_client_frame(&who, T0, &f);
-    while (pong && relay_client_take(&who, T0, &f) && f.type != MSOCK_DERP_PONG) {
-    }
-    pong = pong && f.type == MSOCK_DERP_PONG;
-    kept = !msock_derp_server_is_done(s, who.conn);
-    vectors_case(FILE_NAME, str(c, "name"), kept == want && pong == want,
-                 "relay: kept %d, still answers %d", kept, pong);
-    relay_client_free(&who);
-    msock_derp_server_free(s);
+  relay_client_init(&who, &env, s, T0, &a);
+  log_in(&who, s, json_object_get_boolean(get(c, "mesh_client")));
+  bool kept = relay_client_write(&who, T0, sent, len);
+  bool pong = kept && relay_client_frame(&who, T0, &f);
+  while (pong && relay_client_take(&who, T0, &f) && f.type != MSOCK_DERP_PONG) {
   }
+  pong = pong && f.type == MSOCK_DERP_PONG;
+  kept = !msock_derp_server_is_done(s, who.conn);
+  vectors_case(FILE_NAME, str(c, "name"), kept == want && pong == want,
+               "relay: kept %d, still answers %d", kept, pong);
+  relay_client_free(&who);
+  msock_derp_server_free(s);
   free(sent);
 }
 
