@@ -364,12 +364,15 @@ class Run:
 class Lab:
     """One scenario's namespaces and programs. Use as a context manager: leaving it removes all."""
 
+    hub_addresses = (f"{HUB_IP}/24",)
+
     def __init__(self, run, scenario_name):
         self.run = run
         self.prefix = run.next_prefix()
         self.directory = run.directory / f"{self.prefix}-{scenario_name.replace(':', '-')}"
         self.directory.mkdir(mode=0o755)
         self.namespaces = []
+        self.ports = 0  # of the bridge
         self.processes = []
         self.commands = []  # short programs that run beside the scenario (Popen)
         self.tails = ""  # the last lines of every log, for the report of a failure
@@ -377,9 +380,9 @@ class Lab:
 
     def __enter__(self):
         try:
-            self.hub = self._namespace("hub")
-            self.hub.ip("link add br0 type bridge", f"addr add {HUB_IP}/24 dev br0",
-                        "link set br0 up")
+            self.hub = self.new_namespace("hub")
+            self.hub.ip("link add br0 type bridge", "link set br0 up",
+                        *(f"addr add {address} dev br0" for address in self.hub_addresses))
         except BaseException:
             self.close()
             raise
@@ -394,27 +397,30 @@ class Lab:
         if kind is None and self.complaints():
             raise Failure("; ".join(self.complaints()))
 
-    def _namespace(self, role):
+    def new_namespace(self, role):
         namespace = Namespace(f"{self.prefix}-{role}")
         self.namespaces.append(namespace)
         return namespace
 
     def node_namespace(self, role):
         """A namespace wired to the bridge; gives (namespace, its IPv4 address)."""
-        namespace = self._namespace(role)
-        number = len(self.namespaces) - 2
-        address = NODE_IP_FORMAT.format(FIRST_NODE_OCTET + number)
-        port = f"port{number}"
-        must(["ip", "link", "add", "eth0", "netns", namespace.name, "type", "veth",
-              "peer", "name", port, "netns", self.hub.name])
-        self.hub.ip(f"link set {port} master br0 up")
+        namespace = self.new_namespace(role)
+        address = NODE_IP_FORMAT.format(FIRST_NODE_OCTET + self.plug(namespace, "eth0"))
         namespace.ip(f"addr add {address}/24 dev eth0", "link set eth0 up")
         return namespace, address
+
+    def plug(self, namespace, interface):
+        """Wires an interface of `namespace` to the bridge; gives the number of the port there."""
+        number, self.ports = self.ports, self.ports + 1
+        must(["ip", "link", "add", interface, "netns", namespace.name, "type", "veth",
+              "peer", "name", f"port{number}", "netns", self.hub.name])
+        self.hub.ip(f"link set port{number} master br0 up")
+        return number
 
     def network_behind(self, namespace, role, router, host):
         """A namespace that is reached through another one only, by a link with these two
         addresses ("10.99.0.1/24"); the other one is its router and forwards."""
-        behind = self._namespace(role)
+        behind = self.new_namespace(role)
         must(["ip", "link", "add", "eth0", "netns", behind.name, "type", "veth",
               "peer", "name", "inside", "netns", namespace.name])
         namespace.ip(f"addr add {router} dev inside", "link set inside up")

@@ -132,6 +132,7 @@ class Pinger(threading.Thread):
         super().__init__(daemon=True)
         self.node = node
         self.answered_at = None
+        self.answered_by = None
         self.stopped = threading.Event()
         self.link = node.namespace.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
         self.link.setblocking(False)
@@ -152,7 +153,7 @@ class Pinger(threading.Thread):
             answer = self._answer(targets, tick)
             if answer is not None:
                 if not self._is_own(answer):
-                    self.answered_at = time.monotonic()
+                    self.answered_by, self.answered_at = answer, time.monotonic()
                     return
                 targets.remove(answer)
 

@@ -8,11 +8,11 @@ import time
 
 from lab import require
 from probes import Train, wait_moment
+from recovery import BACK_TIMEOUT_S, BEHIND, MIXED, STOCKS, TSNODES, Recovery, make_nodes, report
 from scenario import BENCH, EXTRA, scenario
 from scenarios_join import wait_online
 from scenarios_traffic import join_both
 
-BACK_TIMEOUT_S = 60.0   # sanity: ours is back by then
 STOCK_TIMEOUT_S = 30.0  # how long a stock pair is watched; "> 30 s" when that was not enough
 STEADY_S = 1.0          # pings before the fault
 SETTLE_S = 2.0          # pings after the recovery, so that a relapse is seen
@@ -26,53 +26,16 @@ PAUSE_S = 20.0
 LONG_PAUSE_S = 130.0
 LONG_TIMEOUT_S = 90.0   # stock nodes need up to a minute after a long sleep
 
-# First and second node of a pair; the fault is in the first where it is in a node.
-TSNODES = "tsnode-tsnode"
-MIXED = "tsnode-stock"
-BEHIND = "stock-tsnode"
-STOCKS = "stock-stock"
-
 
 def make_pair(lab, kind, relayed):
     """Two joined nodes that reach each other. relayed: by derper alone, as the second has no UDP
     (a tsnode without direct paths needs no help)."""
-    first = lab.stock("first") if kind in (BEHIND, STOCKS) else lab.ours("first")
-    second = lab.ours("second") if kind in (BEHIND, TSNODES) else lab.stock("second")
+    first, second = make_nodes(lab, kind)
     if relayed and not (first.relay_only or second.relay_only):
         second.block_udp()
     join_both(first, second)
     first.wait_ping(second.address())
     return first, second
-
-
-def shown(seconds, limit_s):
-    """Seconds as text; None is what did not happen in `limit_s`."""
-    return f"> {limit_s:g} s" if seconds is None else f"{seconds:.2f} s"
-
-
-class Recovery:
-    """What one outage cost one pair."""
-
-    def __init__(self, kind, seconds, lost=0, sent=0, limit_s=BACK_TIMEOUT_S):
-        self.kind, self.seconds, self.limit_s = kind, seconds, limit_s
-        self.lost, self.sent = lost, sent
-
-    def text(self, with_lost=False):
-        lost = f", {self.lost} of {self.sent} lost" if with_lost else ""
-        return shown(self.seconds, self.limit_s) + lost
-
-    def require_back(self, what):
-        """Stock nodes may take as long as they like: they are here to be compared with."""
-        if self.kind != STOCKS:
-            require(self.seconds is not None,
-                    f"{self.kind}: {what} not back in {self.limit_s:g} s")
-
-
-def report(run, event, recoveries, goal_s, with_lost=False):
-    """Puts a row into the run's table, and gives it as the scenario's line."""
-    texts = {recovery.kind: recovery.text(with_lost) for recovery in recoveries}
-    run.times.append((event, texts, goal_s))
-    return "; ".join([*(f"{kind} {text}" for kind, text in texts.items()), f"goal {goal_s:g} s"])
 
 
 # -- headscale -----------------------------------------------------------------------------------
