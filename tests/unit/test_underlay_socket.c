@@ -300,7 +300,7 @@ START_TEST(a_missing_interface_means_no_socket_and_not_another_interface) {
   send_out(); /* the only default route is the other's */
   ck_assert_uint_eq(tx_packets("other0"), other);
   run("ip route add 198.51.100.0/24 dev up0 && "
-      "ip neigh add 198.51.100.7 lladdr 02:00:00:00:00:01 dev up0");
+      "ip neigh replace 198.51.100.7 lladdr 02:00:00:00:00:01 dev up0");
   const uint64_t tx = tx_packets("up0");
   send_out();
   ck_assert_uint_eq(tx_packets("up0"), tx + 1);
