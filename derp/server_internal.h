@@ -14,8 +14,8 @@
 
 #define RELAY_SLOT_BITS 17u /* of an id; the rest is a generation */
 #define RELAY_HEARD_MAX 8u  /* connections of one key that are told when another leaves */
-#define RELAY_KEEPALIVE_GRID_US (250 * MSOCK_MS) /* keep-alives wake the process so often at most  \
-                                                  */
+/* Keep-alives wake the process so often at most. */
+#define RELAY_KEEPALIVE_GRID_US (250 * MSOCK_MS)
 
 typedef struct relay_flow relay_flow;
 typedef struct relay_conn relay_conn;
