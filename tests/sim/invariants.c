@@ -266,9 +266,20 @@ static void on_tick(void *ctx) {
 
 /* --- the tap --- */
 
+static sim_disco_sent observe(sim_invariants *v, const watched *n, const sim_tap_event *ev) {
+  return sim_observer_sent(v->observer, (uint32_t)(n - v->nodes), &ev->dst, ev->bytes, ev->len);
+}
+
 static void disco_sent(sim_invariants *v, watched *n, const sim_tap_event *ev) {
   char text[MSOCK_ADDR_TEXT_MAX];
-  switch (sim_observer_sent(v->observer, (uint32_t)(n - v->nodes), &ev->dst, ev->bytes, ev->len)) {
+  sim_disco_sent what = observe(v, n, ev);
+  if (what == SIM_DISCO_UNOPENED) { /* for a node that has not sent anything itself yet? */
+    for (uint32_t i = 0; i < v->n_nodes; i++) {
+      refresh(v, &v->nodes[i]);
+    }
+    what = observe(v, n, ev);
+  }
+  switch (what) {
   case SIM_DISCO_PING:
     spend_ping(v, n);
     break;

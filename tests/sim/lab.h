@@ -26,7 +26,7 @@ typedef struct sim_outcome {
   bool ran, failed;
   char why[500];       /* failed: with the virtual time */
   uint64_t direct_us;  /* from the start of traffic until both sides are direct; 0: not measured */
-  uint64_t gap_us;     /* longest time without an answered ping, after the start; 0: not measured */
+  uint64_t gap_us;     /* longest time without an answer to the pings; 0: not measured */
   uint32_t downgrades; /* direct to relay, all watched pairs */
   uint32_t flaps;
   uint64_t virtual_us, cpu_us;
@@ -143,7 +143,8 @@ void sim_fail(sim_lab *l, const char *format, ...) __attribute__((format(printf,
   } while (0)
 
 bool sim_lab_both_direct(const sim_node *a, const sim_node *b);
-/* The longest gap since the flow's last reset is at most this; kept in the outcome. */
+/* Since the flow's last reset no time without an answer was longer than this; kept in the outcome.
+ */
 void sim_lab_expect_gap(sim_lab *l, sim_flow *f, uint64_t at_most_us);
 /* `why` of a for b contains this text. */
 void sim_lab_expect_why(sim_lab *l, sim_node *a, const sim_node *b, const char *text);

@@ -97,6 +97,9 @@ typedef struct sim_flow_stats {
                                  sent one (after one RTT of grace) */
   uint64_t longest_gap_at_us; /* when that gap began */
   uint64_t rtt_sum_us, rtt_max_us;
+  uint64_t
+      longest_silence_us; /* between answers as they came, whenever they were sent; also to now */
+  uint64_t longest_silence_at_us;
 } sim_flow_stats;
 /* bytes >= 16. */
 sim_flow *sim_flow_start(sim_node *from, const sim_node *to, uint64_t period_us, size_t bytes);

@@ -71,6 +71,15 @@ static void note_gap(sim_flow *f, uint64_t from_us, uint64_t to_us) {
   }
 }
 
+/* From the answer before, or from the first request. */
+static void note_silence(sim_flow_stats *s, uint64_t to_us) {
+  const uint64_t from_us = s->last_answer_us != 0 ? s->last_answer_us : s->first_sent_us;
+  if (to_us > from_us && to_us - from_us > s->longest_silence_us) {
+    s->longest_silence_us = to_us - from_us;
+    s->longest_silence_at_us = from_us;
+  }
+}
+
 static void flow_answered(sim_flow *f, uint64_t now_us, uint64_t sent_us) {
   sim_flow_stats *s = &f->stats;
   if (sent_us < s->first_sent_us || s->first_sent_us == 0) {
@@ -78,6 +87,7 @@ static void flow_answered(sim_flow *f, uint64_t now_us, uint64_t sent_us) {
   }
   s->answered++;
   s->first_answer_us = s->first_answer_us == 0 ? now_us : s->first_answer_us;
+  note_silence(s, now_us);
   s->last_answer_us = now_us;
   s->rtt_sum_us += now_us - sent_us;
   s->rtt_max_us = now_us - sent_us > s->rtt_max_us ? now_us - sent_us : s->rtt_max_us;
@@ -222,6 +232,7 @@ const sim_flow_stats *sim_flow_get(sim_flow *f) {
   const uint64_t now_us = sim_world_now_us(f->traffic->w);
   if (f->stats.first_sent_us != 0 && now_us > SIM_FLOW_GRACE_US) {
     note_gap(f, f->last_good_us, now_us - SIM_FLOW_GRACE_US);
+    note_silence(&f->stats, now_us);
   }
   return &f->stats;
 }
