@@ -14,7 +14,8 @@
 #define WORD_MAX 256u
 #define HEX_KEY_MIN 24u /* shorter runs are counters and ids of our own */
 #define HASH_BYTES 3u
-#define SHORT_KEY 5u /* characters of base/key.h's log form */
+#define LINE_MAX_BYTES 1024u /* base/log.h: the longest text of a line, with its NUL */
+#define SHORT_KEY 5u         /* characters of base/key.h's log form */
 
 void msock_anonymize_init(msock_anonymize *a, const void *secret, size_t len) {
   *a = (msock_anonymize){0};
@@ -177,6 +178,14 @@ static bool is_word_char(char c) {
   return isalnum((unsigned char)c) || (c != '\0' && strchr("._-:@", c) != NULL);
 }
 
+static size_t word_length(const char *text) {
+  size_t len = 0;
+  while (is_word_char(text[len])) {
+    len++;
+  }
+  return len;
+}
+
 /* "[abcde]": how logs print a public key. */
 static bool is_short_key(const char *text) {
   size_t n = 1;
@@ -197,10 +206,7 @@ char *msock_anonymize_text(msock_anonymize *a, const char *text) {
   }
   put(&o, "", 0);
   while (*text && !o.bad) {
-    size_t len = 0;
-    while (is_word_char(text[len])) {
-      len++;
-    }
+    size_t len = word_length(text);
     if (len > 0) {
       put_word(a, &o, text, len);
     } else if (is_short_key(text)) {
@@ -216,4 +222,52 @@ char *msock_anonymize_text(msock_anonymize *a, const char *text) {
     return NULL;
   }
   return o.p;
+}
+
+/* --- addresses alone --- */
+
+/* A word that is an address, its full stop or colon apart. Gives the address' length, or 0. */
+static size_t address_length(const char *text, size_t len) {
+  char word[WORD_MAX];
+  msock_ip ip;
+  while (len > 0 && strchr(".:", text[len - 1]) != NULL) {
+    len--;
+  }
+  if (len == 0 || len >= sizeof word) {
+    return 0;
+  }
+  memcpy(word, text, len);
+  word[len] = '\0';
+  return is_address(word, &ip) && !is_quiet(&ip) ? len : 0;
+}
+
+void msock_anonymize_addresses(const char *text, char *dst, size_t cap) {
+  size_t at = 0;
+  while (*text != '\0' && at + 1 < cap) {
+    const size_t len = word_length(text), hidden = address_length(text, len);
+    const size_t keep = hidden > 0 ? 0 : len > 0 ? len : 1;
+    if (hidden > 0) {
+      dst[at++] = '-';
+      text += hidden;
+    }
+    for (size_t i = 0; i < keep && at + 1 < cap; i++) {
+      dst[at++] = text[i];
+    }
+    text += keep;
+  }
+  dst[at] = '\0';
+}
+
+static void hide_and_pass(void *ctx, msock_log_level level, const char *event, const char *text) {
+  const msock_anonymous_log *l = ctx;
+  char hidden[LINE_MAX_BYTES];
+  if (level <= l->to->max) {
+    msock_anonymize_addresses(text, hidden, sizeof hidden);
+    l->to->sink(l->to->ctx, level, event, hidden);
+  }
+}
+
+void msock_anonymous_log_init(msock_anonymous_log *l, const msock_log *to) {
+  *l = (msock_anonymous_log){.log = {.ctx = l, .max = MSOCK_LOG_TRACE, .sink = hide_and_pass},
+                             .to = to};
 }

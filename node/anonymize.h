@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/log.h"
+
 #define MSOCK_ANONYMIZE_NAME_MIN 2u /* shorter names would hit ordinary words */
 
 typedef struct msock_anonymize {
@@ -28,5 +30,17 @@ void msock_anonymize_clear(msock_anonymize *a);
 bool msock_anonymize_add(msock_anonymize *a, const char *name);
 /* A new text; NULL without memory. */
 char *msock_anonymize_text(msock_anonymize *a, const char *text);
+
+/* Takes only the addresses out, without a trace: each becomes "-". dst gets at most cap bytes with
+ * the NUL; the text never grows. */
+void msock_anonymize_addresses(const char *text, char *dst, size_t cap);
+
+/* A log whose lines pass through msock_anonymize_addresses: what the privacy profile writes. */
+typedef struct msock_anonymous_log {
+  msock_log log;
+  const msock_log *to;
+} msock_anonymous_log;
+/* to is borrowed; its level counts. */
+void msock_anonymous_log_init(msock_anonymous_log *l, const msock_log *to);
 
 #endif

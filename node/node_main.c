@@ -7,6 +7,7 @@
 #include "crypto/init.h"
 #include "io/log_sink.h"
 #include "io/memory.h"
+#include "node/anonymize.h"
 #include "node/node.h"
 
 enum { EXIT_OTHER = 1, EXIT_CONFIG = 10 }; /* requirements.md 5.3 */
@@ -15,6 +16,8 @@ typedef struct program {
   msock_loop *loop;
   msock_node *node; /* NULL while it is being made */
   msock_log_sink sink;
+  msock_anonymous_log anonymous; /* in front of it in the privacy profile */
+  const msock_log *log;          /* one of the two */
   const msock_node_options *opt;
 } program;
 
@@ -39,7 +42,7 @@ static int run(program *p) {
   const msock_node_options *opt = p->opt;
   const msock_tsnode_config *v = msock_settings_values(opt->settings);
   msock_loop *loop = p->loop;
-  const msock_log *log = &p->sink.log;
+  const msock_log *log = p->log;
   msock_egress_config egress = {.profile = v->profile == MSOCK_TSNODE_PROFILE_FULL
                                                ? MSOCK_PROFILE_FULL
                                                : MSOCK_PROFILE_PRIVACY_PROXY,
@@ -88,14 +91,16 @@ int msock_node_main(const msock_node_options *opt) {
   msock_log_sink_init(&p.sink, (msock_log_level)v->log_level,
                       v->log_format == MSOCK_TSNODE_LOG_JSON, msock_loop_now_us,
                       msock_loop_wall_us);
+  msock_anonymous_log_init(&p.anonymous, &p.sink.log);
+  p.log = v->profile == MSOCK_TSNODE_PROFILE_FULL ? &p.sink.log : &p.anonymous.log;
   if (msock_crypto_init() != MSOCK_OK) {
-    msock_logf(&p.sink.log, MSOCK_LOG_ERROR, "crypto.self_test_failed",
+    msock_logf(p.log, MSOCK_LOG_ERROR, "crypto.self_test_failed",
                "text=\"nothing will be sent; the libraries of this machine are damaged\"");
     return EXIT_OTHER;
   }
-  p.loop = msock_loop_new(&p.sink.log);
+  p.loop = msock_loop_new(p.log);
   if (p.loop == NULL) {
-    msock_logf(&p.sink.log, MSOCK_LOG_ERROR, "node.start_failed", "reason=\"no event loop\"");
+    msock_logf(p.log, MSOCK_LOG_ERROR, "node.start_failed", "reason=\"no event loop\"");
     return EXIT_OTHER;
   }
   msock_loop_on_signal(p.loop, SIGTERM, on_stop, &p);

@@ -25,15 +25,28 @@ bool node_rig_enter_namespace(void) {
 }
 
 node_rig *node_rig_new(void) {
+  return node_rig_new_at("127.0.0.1");
+}
+
+node_rig *node_rig_new_at(const char *ip) {
+  msock_addr at = {0};
   char why[MSOCK_TLS_WHY_MAX];
   msock_derp_map map;
   node_rig *r = calloc(1, sizeof *r);
   ck_assert_ptr_nonnull(r);
   r->own_namespace = node_rig_enter_namespace();
+  snprintf(r->host, sizeof r->host, "%s", ip);
+  ck_assert_int_eq(msock_ip_parse(ip, &at.ip), MSOCK_OK);
+  if (!msock_ip_is_loopback(&at.ip)) {
+    char cmd[64];
+    ck_assert(r->own_namespace);
+    snprintf(cmd, sizeof cmd, "ip addr add %s/32 dev lo", r->host);
+    ck_assert_int_eq(system(cmd), 0);
+  }
   r->loop = msock_loop_new(NULL);
   r->egress = io_test_egress(r->loop, MSOCK_PROFILE_FULL, false);
   r->env = msock_loop_env(r->loop);
-  const msock_tscontrol_relay_cfg rc = {.on = io_test_local(0), .name = ""};
+  const msock_tscontrol_relay_cfg rc = {.on = at, .name = ""};
   ck_assert_msg(msock_tscontrol_relay_new(r->loop, r->egress, &rc, &r->relay, why) == MSOCK_OK,
                 "%s", why);
   ck_assert_int_eq(msock_tscontrol_relay_map(r->relay, &map), MSOCK_OK);
@@ -42,7 +55,7 @@ node_rig *node_rig_new(void) {
   msock_derp_map_clear(&map);
   msock_machine_private_generate(&r->env, &r->key);
   const msock_tscontrol_cfg sc = {
-      .listen = io_test_local(0), .key = &r->key, .tailnet = r->tailnet, .early_payload = true};
+      .listen = at, .key = &r->key, .tailnet = r->tailnet, .early_payload = true};
   ck_assert_int_eq(msock_tscontrol_new(r->loop, r->egress, &sc, &r->server), MSOCK_OK);
   return r;
 }
@@ -85,7 +98,7 @@ static void load_settings(node_rig *r, node_rig_node *x, const char *const *flag
   size_t n = 0;
   memcpy(dir, x->dir, sizeof dir);
   memcpy(api, x->socket, sizeof api);
-  snprintf(x->flags[0], sizeof x->flags[0], "--login-server=http://127.0.0.1:%u",
+  snprintf(x->flags[0], sizeof x->flags[0], "--login-server=http://%s:%u", r->host,
            msock_tscontrol_addr(r->server).port);
   snprintf(x->flags[1], sizeof x->flags[1], "--statedir=%s", dir);
   snprintf(x->flags[2], sizeof x->flags[2], "--socket=%s", api);
@@ -127,16 +140,18 @@ void node_rig_start(node_rig *r, size_t i, const msock_env *env, const char *con
                             .ipv6 = v->ipv6};
   snprintf(ec.device, sizeof ec.device, "%s", v->bind_interface);
   x->log = (msock_log){.ctx = x, .max = MSOCK_LOG_TRACE, .sink = keep_line};
-  x->egress = msock_egress_new(r->loop, &ec, &x->log);
+  msock_anonymous_log_init(&x->anonymous, &x->log);
+  const msock_log *log = v->profile == MSOCK_TSNODE_PROFILE_FULL ? &x->log : &x->anonymous.log;
+  x->egress = msock_egress_new(r->loop, &ec, log);
   x->roots = msock_tls_roots_new(NULL);
-  x->http = msock_http_new(x->egress, x->roots, &x->log);
+  x->http = msock_http_new(x->egress, x->roots, log);
   msock_node_deps deps = {.loop = r->loop,
                           .egress = x->egress,
                           .roots = x->roots,
                           .http = x->http,
                           .env = env ? *env : r->env,
-                          .log = &x->log};
-  deps.env.log = &x->log;
+                          .log = log};
+  deps.env.log = log;
   x->opt =
       (msock_node_options){.state_file = x->state, .socket = x->socket, .settings = x->settings};
   ck_assert_msg(msock_node_new(&deps, &x->opt, &x->n, why) == MSOCK_OK, "%s", why);

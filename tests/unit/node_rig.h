@@ -3,6 +3,7 @@
 #ifndef MSOCK_TESTS_NODE_RIG_H
 #define MSOCK_TESTS_NODE_RIG_H
 
+#include "node/anonymize.h"
 #include "node/node.h"
 #include "node/node_internal.h"
 #include "tests/unit/io_testing.h"
@@ -25,12 +26,14 @@ typedef struct node_rig_node {
   msock_node_options opt;
   msock_node *n;
   msock_log log;
-  char text[NODE_RIG_LOG_MAX]; /* "level event text" lines; full: the test fails */
+  msock_anonymous_log anonymous; /* in front of it in the privacy profile, as in the daemon */
+  char text[NODE_RIG_LOG_MAX];   /* "level event text" lines; full: the test fails */
   size_t len;
 } node_rig_node;
 
 typedef struct node_rig {
   bool own_namespace;
+  char host[16]; /* where control server and relay are */
   msock_loop *loop;
   msock_egress *egress;
   msock_env env;
@@ -45,6 +48,8 @@ typedef struct node_rig {
  * it before anything opens a socket. */
 bool node_rig_enter_namespace(void);
 node_rig *node_rig_new(void); /* namespace, control server and relay; no nodes yet */
+/* The same at an address of the namespace's own; only as root. */
+node_rig *node_rig_new_at(const char *ip);
 /* Node i, with these flags besides what the rig needs; NULL ends them. env NULL: the loop's. */
 void node_rig_start(node_rig *r, size_t i, const msock_env *env, const char *const *flags);
 void node_rig_stop(node_rig *r, size_t i); /* no-op when it does not run */

@@ -93,6 +93,27 @@ static void nowhere(void *ctx, const char *line, size_t len) {
   (void)len;
 }
 
+START_TEST(addresses_alone_are_taken_out_of_log_lines) {
+  static const struct {
+    const char *text, *want;
+  } cases[] = {
+      {"peer=[9cX9P] addr=203.0.113.7:41641 rtt_us=52", "peer=[9cX9P] addr=- rtt_us=52"},
+      {"at 203.0.113.7. And 10.0.0.0/8, [2001:db8::1]:443", "at -. And -/8, [-]:443"},
+      {"addr=0.0.0.0:1 [::]:2 127.0.0.1:3 region=900",
+       "addr=0.0.0.0:1 [::]:2 127.0.0.1:3 region=900"},
+      {"version=1.2.3 at 10:11:12 box.tail.example", "version=1.2.3 at 10:11:12 box.tail.example"},
+      {"", ""},
+  };
+  char dst[80];
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    msock_anonymize_addresses(cases[i].text, dst, sizeof dst);
+    ck_assert_str_eq(dst, cases[i].want);
+  }
+  msock_anonymize_addresses("abcdef 10.0.0.1", dst, 5);
+  ck_assert_str_eq(dst, "abcd");
+}
+END_TEST
+
 START_TEST(ring_keeps_the_newest_whole_lines) {
   static msock_log_sink s;
   static char tail[MSOCK_LOG_RING + 1];
@@ -147,6 +168,7 @@ int main(void) {
   tcase_add_loop_test(tc, who_is_who_is_replaced, 0, (int)(sizeof replaced / sizeof *replaced));
   tcase_add_loop_test(tc, the_rest_stays, 0, (int)(sizeof kept / sizeof *kept));
   tcase_add_test(tc, hashes_are_the_nodes_own);
+  tcase_add_test(tc, addresses_alone_are_taken_out_of_log_lines);
   tcase_add_test(tc, ring_keeps_the_newest_whole_lines);
   tcase_add_test(tc, pcap_is_bounded_to_the_byte);
   return testing_main("bugreport", tc);
