@@ -63,6 +63,7 @@ typedef struct msock_derpd_config {
   bool tls;
   char *cert;
   char *cert_key;
+  msock_config_prefixes trusted_proxies;
   msock_config_strings http_listen;
   msock_config_strings stun_listen;
   bool stun_public;
