@@ -5,14 +5,17 @@ import subprocess
 import time
 
 from lab import require, wait_until
+from probes import Train
 from scenario import EXTRA, scenario
 from scenarios_join import wait_online, wait_state
-from scenarios_traffic import pair
+from scenarios_traffic import join_both, pair
 
 NOTICE_TIMEOUT_S = 30.0
 REFUSAL_S = 4.0         # how long a node must hold out against a server with another key
 # The periodic update comes at the latest after 10 minutes (control.md 4.3): CTRL-42.
 DELETED_LIMIT_S = 660.0
+# With a new node key a node is a new peer: a login, an update to the others, and one handshake.
+RENEWAL_LIMIT_S = 10.0
 
 
 def problem(node):
@@ -95,6 +98,54 @@ def key_expired_by_hand(lab):
     require(after["node_key"] != before["node_key"], "the expired key was kept")
     ours.wait_ping(stock.address())
     return text.splitlines()[-1][:160]
+
+
+def renew_key(lab, node, other):
+    """`node` logs in again with a new node key while both ping each other; gives the longest
+    silence of the two trains."""
+    before = lab.control.node(node.name)
+    trains = [Train(node, other.address()), Train(other, node.address())]
+    began = time.monotonic()
+    node.up(flags=["--force-reauth"])
+    wait_until(lambda: all(train.first_answer_since(time.monotonic() - 1) for train in trains),
+               NOTICE_TIMEOUT_S, f"pings both ways after {node.name}'s new key")
+    ended = time.monotonic()
+    after = lab.control.node(node.name)
+    require(after["node_key"] != before["node_key"], f"{node.name} has kept its node key")
+    require(after["id"] == before["id"], f"{node.name} is another record")
+    silence = max(train.finish().longest_silence(began, ended) for train in trains)
+    require(silence < RENEWAL_LIMIT_S, f"{silence:.2f} s without an answer after "
+                                       f"{node.name}'s new key")
+    return silence
+
+
+@scenario()
+def key_renewed(lab):
+    """a node logs in again with a new key under traffic, ours and the peer: pings go on at once"""
+    ours, stock = pair(lab)
+    texts = []
+    for node, other in ((stock, ours), (ours, stock), (ours, stock)):
+        texts.append(f"{node.kind} {renew_key(lab, node, other):.2f} s")
+    return "longest silence after a new key of " + ", ".join(texts)
+
+
+@scenario()
+def key_renewed_relayed(lab):
+    """key_renewed between two of ours whose packets go by derper, over an expiry of one key too"""
+    first, second = lab.ours("first"), lab.ours("second")
+    if not first.relay_only:
+        first.block_udp()
+    join_both(first, second)
+    first.wait_ping(second.address())
+    texts = [f"{renew_key(lab, first, second):.2f} s", f"{renew_key(lab, second, first):.2f} s"]
+    lab.control.expire(second.name)
+    wait_state(second, "NeedsLogin")
+    second.up()
+    began = time.monotonic()
+    first.wait_ping(second.address())
+    require(second.host_ping(first.address()), "no answer after the expiry")
+    return (f"longest silence after a new key {', '.join(texts)}; pings "
+            f"{time.monotonic() - began:.2f} s after the login that ends an expiry")
 
 
 @scenario()
