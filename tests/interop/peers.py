@@ -12,7 +12,7 @@ import threading
 import time
 
 from lab import Failure, Lab, command, parse_json, require, wait_until
-from servers import DERP_SITES, Derper, Headscale, TlsProxy
+from servers import DERP_SITES, Derpd, Derper, Headscale, TlsProxy
 from tscontrol import TsControl
 
 START_TIMEOUT_S = 20.0
@@ -290,17 +290,21 @@ class Ours(Node):
 
 
 class Tailnet(Lab):
-    """A Lab with headscale and one or two derpers running, and with makers of nodes.
+    """A Lab with headscale and one or two relays running, and with makers of nodes. The relays are
+    derpd, or the real derper where a scenario asks for it.
 
     scheme: "http", "https", or "proxied": headscale speaks plain HTTP behind an nginx with TLS;
     "tscontrol": no headscale, and with no relays tscontrol's own.
     """
 
-    def __init__(self, run, scenario_name, ours_class=Ours, scheme="http", relays=1):
+    def __init__(self, run, scenario_name, ours_class=Ours, scheme="http", relays=1,
+                 derper=False, derpd_flags=()):
         super().__init__(run, scenario_name)
         self.ours_class = ours_class
         self.scheme = scheme
         self.sites = DERP_SITES[:relays]
+        self.derper = derper
+        self.derpd_flags = derpd_flags
         self.control = None
         self.proxy = None
         self.relays = []
@@ -309,7 +313,8 @@ class Tailnet(Lab):
         super().__enter__()
         try:
             for site in self.sites:
-                self.relays.append(Derper(self, site))
+                self.relays.append(Derper(self, site) if self.derper
+                                   else Derpd(self, site, self.derpd_flags))
             if self.scheme == "proxied":
                 self.proxy = TlsProxy(self)
                 self.control = Headscale(self, "http", self.proxy.url)

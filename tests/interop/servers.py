@@ -1,6 +1,7 @@
 """The servers of a lab, all in its hub: headscale, derper, and an nginx in front of headscale."""
 import json
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -236,6 +237,45 @@ class Derper:
         require(status == 200, f"derper /debug/varz answered {status}")
         found = re.findall(r"^([a-z_]+(?:\{[^}]*\})?) (-?[0-9.e+]+)$", text, re.MULTILINE)
         return {name: float(value) for name, value in found}
+
+
+DEFAULT_DERPD = pathlib.Path(__file__).resolve().parent.parent.parent / "bin" / "derpd"
+
+
+class Derpd(Derper):
+    """derpd in derper's place: the same addresses, the same certificate, derper's own flags where
+    it has them. `flags` are further ones."""
+
+    ADMIN_PORT_OFFSET = 10000  # its admin listener stands on loopback
+
+    def __init__(self, lab, site=DERP_SITES[0], flags=()):
+        self.lab = lab
+        self.site = site
+        self.name = f"derpd-{site.region}"
+        self.state = lab.directory / self.name
+        self.state.mkdir(mode=0o700)
+        self.admin_port = self.ADMIN_PORT_OFFSET + site.port
+        program = pathlib.Path(os.environ.get("DERPD", DEFAULT_DERPD))
+        require(program.exists(), f"{program} is not built (./dev build)")
+        self.program = lab.run.public(program)
+        self.flags = ["-a", f":{site.port}", "-http-port", str(site.http_port),
+                      "-stun-port", str(site.stun_port), "-hostname", DERP_NAME,
+                      "-certmode", "manual", "-certdir", str(lab.run.certificates.directory),
+                      "--statedir", str(self.state), "-stun", "--log-level", "debug",
+                      "--admin-listen", f"127.0.0.1:{self.admin_port}", *flags]
+        self.process = lab.process(lab.hub, self.name, [self.program, *self.flags],
+                                   lab.run.environment(self.state))
+        self.wait_ready()
+
+    def counters(self):
+        status, text = self.lab.hub.http_get("127.0.0.1", self.admin_port, "/metrics")
+        require(status == 200, f"derpd /metrics answered {status}")
+        found = re.findall(r"^([a-z_]+(?:\{[^}]*\})?) (-?[0-9.e+]+)$", text, re.MULTILINE)
+        return {name: float(value) for name, value in found}
+
+    def health(self, path):
+        """Status of /healthz or /readyz."""
+        return self.lab.hub.http_get("127.0.0.1", self.admin_port, path)[0]
 
 
 PROXY_CONFIG = """\
