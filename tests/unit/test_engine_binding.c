@@ -148,7 +148,7 @@ static msock_engine_counters counters(const bench *b) {
 
 static const msock_engine_config plain = {0};
 
-/* closes: DISCO-13 T18 T19 T21 T22 DISCO-05 DISCO-15 PRIV-10 */
+/* closes: DISCO-13 T18 T19 T21 T22 DISCO-05 DISCO-15 PRIV-10 NC-24 (pings, empty map) */
 START_TEST(a_ping_needs_exactly_the_bound_node_key) {
   bench *b = bench_new(&plain);
   const rogue r = rogue_new(b, "198.51.100.5:1000"), other = rogue_new(b, "198.51.100.6:1000");

@@ -60,7 +60,7 @@ START_TEST(call_me_maybe_every_5_s_with_traffic_and_less_without) {
 }
 END_TEST
 
-/* closes: T40 PATH-15 */
+/* closes: T40 PATH-15 NC-24 (call-me-maybe) */
 START_TEST(no_call_without_an_address_seen_from_outside) {
   rig *r = relayed_pair(&plain);
   r->node[0].stun_silent = true;

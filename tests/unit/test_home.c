@@ -469,6 +469,7 @@ START_TEST(answers_are_taken_only_from_the_server_and_within_a_round) {
 }
 END_TEST
 
+/* closes: T33 (which form goes where) */
 START_TEST(a_plain_server_gets_the_plain_request) {
   for (int plain = 0; plain < 2; plain++) {
     world *w = world_new(1);
@@ -478,6 +479,7 @@ START_TEST(a_plain_server_gets_the_plain_request) {
     start(w);
     ck_assert(msock_home_next_output(w->h, w->now_us, &o));
     ck_assert_uint_eq(o.len, plain ? 20 : 40);
+    ck_assert_uint_eq(o.bytes[3], plain ? 0 : 20); /* the length field */
     world_free(w);
   }
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "netcheck/captive.h"
+#include "netcheck/home_internal.h"
 #include "netcheck/nat.h"
 #include "netcheck/plan.h"
 #include "tests/unit/home_rig.h"
@@ -501,6 +502,49 @@ START_TEST(a_sweep_asks_each_literal_server_once_every_30_seconds) {
 }
 END_TEST
 
+/* closes: PATH-28 */
+START_TEST(a_sweep_has_few_in_flight_for_5_s_and_strangers_teach_nothing) {
+  world *w = world_new(SERVERS);
+  msock_derp_node many[SERVERS][4]; /* 24 servers */
+  for (size_t i = 0; i < SERVERS; i++) {
+    for (size_t k = 0; k < 4; k++) {
+      many[i][k] = w->nodes[i];
+    }
+    w->regions[i].nodes = many[i];
+    w->regions[i].n_nodes = 4;
+    w->stun_us[i] = SILENT;
+  }
+  world_config(w, (msock_home_config){
+                      .no_names = true, .no_https = true, .no_captive = true, .sweep = true});
+  start(w);
+  const uint64_t t0 = w->now_us;
+  run_until(w, t0 + 100 * MS);
+  ck_assert_uint_gt(w->h->inflight.n, 0);
+  ck_assert_uint_le(w->h->inflight.n, 16);
+  /* An answer to nothing that was asked, from a server that was. */
+  const msock_stun_txid invented = {{0xab, 1, 2, 3}};
+  const msock_addr mapped = {.ip = msock_ip_v4(203, 0, 113, 66), .port = 6666};
+  const msock_addr server = {.ip = msock_ip_v4(192, 0, 2, 1), .port = 3478};
+  uint8_t p[MSOCK_STUN_RESPONSE_MAX];
+  const ptrdiff_t n = msock_stun_encode_response(&invented, &mapped, false, p, sizeof p);
+  ck_assert_int_gt(n, 0);
+  ck_assert(msock_home_on_udp(w->h, w->now_us, &server, p, (size_t)n));
+  world_drain(w);
+  ck_assert_uint_eq(w->n_reflexive, 0);
+  ck_assert_uint_eq(msock_home_get_stats(w->h).rx_unknown, 1);
+  ck_assert_uint_eq(msock_home_region(w->h), 0);
+  for (uint64_t s = 1; s < 100;
+       s++) { /* rounds without an answer: never more, and none after 5 s */
+    run_until(w, t0 + s * SEC);
+    ck_assert_uint_le(w->h->inflight.n, 16);
+    msock_stun_table_expire(&w->h->inflight, w->now_us);
+    ck_assert(s % 30 < 5 || w->h->inflight.n == 0);
+  }
+  ck_assert(!report(w)->udp);
+  world_free(w);
+}
+END_TEST
+
 /* closes: T29 T32 */
 START_TEST(a_sweep_without_servers_is_quiet) {
   world *w = world_new(1);
@@ -656,6 +700,7 @@ static void add_rounds(TCase *tc) {
   tcase_add_test(tc, traffic_up_to_45_seconds_ago_keeps_the_rounds_going);
   tcase_add_test(tc, a_wanted_full_report_is_the_next_or_the_one_under_way);
   tcase_add_test(tc, a_sweep_asks_each_literal_server_once_every_30_seconds);
+  tcase_add_test(tc, a_sweep_has_few_in_flight_for_5_s_and_strangers_teach_nothing);
   tcase_add_test(tc, a_sweep_without_servers_is_quiet);
   tcase_add_test(tc, a_sweep_is_bounded_and_begins_at_home);
   tcase_add_test(tc, a_sweep_asks_all_nodes_of_a_region);

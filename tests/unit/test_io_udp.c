@@ -19,6 +19,27 @@ static msock_addr last_from;
 static msock_udp_fault last_fault;
 static size_t n_fault;
 
+/* Refuses trains (messages with UDP_SEGMENT) as a device without checksum offload does, from the
+ * given one on. */
+static bool no_trains;
+static unsigned trains_before, trains_refused;
+
+int __real_sendmmsg(int fd, struct mmsghdr *m, unsigned n, int flags);
+int __wrap_sendmmsg(int fd, struct mmsghdr *m, unsigned n, int flags);
+int __wrap_sendmmsg(int fd, struct mmsghdr *m, unsigned n, int flags) {
+  unsigned good = 0;
+  while (good < n && !(no_trains && m[good].msg_hdr.msg_controllen > 0 && trains_before == 0)) {
+    trains_before -= no_trains && m[good].msg_hdr.msg_controllen > 0;
+    good++;
+  }
+  if (good == 0) {
+    trains_refused++;
+    errno = EIO;
+    return -1;
+  }
+  return __real_sendmmsg(fd, m, good, flags);
+}
+
 static void on_received(void *ctx, msock_packet *pkts, const msock_addr *from, size_t n,
                         uint64_t now_us) {
   (void)ctx;
@@ -106,6 +127,40 @@ START_TEST(batches_arrive_whole_and_in_order) {
 }
 END_TEST
 
+/* closes: PATH-40 */
+START_TEST(trains_refused_with_eio_go_out_one_by_one_from_then_on) {
+  static uint8_t bufs[MSOCK_BATCH_MAX][2300];
+  msock_packet p[MSOCK_BATCH_MAX];
+  msock_addr to[MSOCK_BATCH_MAX];
+  start(MSOCK_PROFILE_FULL);
+  if (!msock_udp_get_stats(a)->gso) {
+    return; /* this kernel has none to refuse */
+  }
+  for (size_t i = 0; i < MSOCK_BATCH_MAX; i++) { /* trains of 16 */
+    fill(&p[i], bufs[i], i, i % 16 == 15 ? 900 : 1200);
+    to[i] = msock_udp_local(b);
+  }
+  no_trains = true;
+  trains_before = (unsigned)_i; /* so many pass before */
+  for (size_t round = 1; round <= 3; round++) {
+    done = false;
+    want = round * MSOCK_BATCH_MAX;
+    ck_assert_uint_eq(msock_udp_send(a, MSOCK_PURPOSE_WG, p, to, MSOCK_BATCH_MAX), MSOCK_BATCH_MAX);
+    ck_assert(io_test_run(loop, &done, IO_TEST_DEADLINE_US));
+    ck_assert_uint_eq(n_got, want);
+    for (size_t i = 0; i < MSOCK_BATCH_MAX; i++) {
+      const size_t at = (round - 1) * MSOCK_BATCH_MAX + i;
+      ck_assert_uint_eq(got_len[at], p[i].len);
+      ck_assert_mem_eq(got[at], bufs[i] + MSOCK_PACKET_HEADROOM, got_len[at]);
+    }
+    ck_assert(!msock_udp_get_stats(a)->gso);
+  }
+  ck_assert_uint_eq(trains_refused, 1); /* never tried again on this socket */
+  ck_assert_uint_eq(n_fault, 0);
+  ck_assert_uint_eq(msock_udp_get_stats(a)->tx_packets, 3 * MSOCK_BATCH_MAX);
+}
+END_TEST
+
 START_TEST(a_forbidden_destination_is_reported_and_the_others_go) {
   static uint8_t bufs[2][2300];
   msock_packet p[2];
@@ -172,6 +227,7 @@ int main(void) {
   TCase *tc = testing_case();
   tcase_add_checked_fixture(tc, NULL, teardown);
   tcase_add_loop_test(tc, batches_arrive_whole_and_in_order, 0, 2);
+  tcase_add_loop_test(tc, trains_refused_with_eio_go_out_one_by_one_from_then_on, 0, 4);
   tcase_add_test(tc, a_forbidden_destination_is_reported_and_the_others_go);
   tcase_add_test(tc, a_closed_port_does_not_stop_the_reader);
   tcase_add_test(tc, too_long_is_told_apart);

@@ -14,7 +14,20 @@ static msock_addr address(const char *text) {
   return a;
 }
 
-/* closes: STUN-01 */
+/* ISO 3309, bit by bit: not the code under test. */
+static uint32_t crc32_of(const uint8_t *p, size_t len) {
+  uint32_t crc = UINT32_MAX;
+  for (size_t i = 0; i < len; i++) {
+    crc ^= p[i];
+    for (int k = 0; k < 8; k++) {
+      crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
+    }
+  }
+  return ~crc;
+}
+
+/* The 40 bytes to the last one; other ids are in the vectors.
+ * closes: STUN-01 T33 */
 START_TEST(requests_have_two_forms) {
   uint8_t p[40];
   memset(p, 0xee, sizeof p);
@@ -31,6 +44,12 @@ START_TEST(requests_have_two_forms) {
                                    4, 5, 6,   7,   8,    9,    10,   11,   12,  0x80, 0x22,
                                    0, 8, 't', 'a', 'i',  'l',  'n',  'o',  'd', 'e'};
   ck_assert_mem_eq(p, head, sizeof head);
+  static const uint8_t fingerprint[4] = {0x80, 0x28, 0, 4};
+  ck_assert_mem_eq(p + 32, fingerprint, sizeof fingerprint);
+  const uint32_t crc = (crc32_of(p, 32) ^ 0x5354554eu); /* RFC 8489 14.7 */
+  const uint8_t sum[4] = {(uint8_t)(crc >> 24), (uint8_t)(crc >> 16), (uint8_t)(crc >> 8),
+                          (uint8_t)crc};
+  ck_assert_mem_eq(p + 36, sum, sizeof sum);
   ck_assert(msock_stun_fingerprint_ok(p, 40));
   ck_assert(msock_stun_demux(p, 40));
 }
@@ -225,6 +244,28 @@ START_TEST(an_answer_counts_once_and_from_the_server_only) {
 }
 END_TEST
 
+/* closes: T30 */
+START_TEST(ten_thousand_unanswered_requests_stay_at_the_cap) {
+  testing_rng rng;
+  const msock_env env = testing_env(&rng, 1);
+  msock_stun_table *t = malloc(sizeof *t);
+  msock_stun_txid txid;
+  size_t refused = 0;
+  ck_assert_ptr_nonnull(t);
+  msock_stun_table_init(t);
+  for (unsigned i = 0; i < 10000; i++) {
+    const msock_addr s = {.ip = msock_ip_v4(192, 0, (uint8_t)(i >> 8), (uint8_t)i), .port = 3478};
+    refused += msock_stun_table_add(t, i, &env, &s, i, &txid) == MSOCK_ERR_NOMEM;
+    ck_assert_uint_le(t->n, MSOCK_STUN_INFLIGHT_MAX);
+  }
+  ck_assert_uint_eq(t->n, MSOCK_STUN_INFLIGHT_MAX);
+  ck_assert_uint_eq(refused, 10000 - MSOCK_STUN_INFLIGHT_MAX); /* not sent, nobody pushed out */
+  msock_stun_table_expire(t, MSOCK_STUN_LIFETIME_US + 10000);
+  ck_assert_uint_eq(t->n, 0);
+  free(t);
+}
+END_TEST
+
 START_TEST(entries_end_after_five_seconds_and_the_table_is_bounded) {
   testing_rng rng;
   const msock_env env = testing_env(&rng, 1);
@@ -257,6 +298,7 @@ int main(void) {
   tcase_add_test(tc, a_server_answers_in_kind);
   tcase_add_test(tc, a_million_ids_are_all_different);
   tcase_add_test(tc, an_answer_counts_once_and_from_the_server_only);
+  tcase_add_test(tc, ten_thousand_unanswered_requests_stay_at_the_cap);
   tcase_add_test(tc, entries_end_after_five_seconds_and_the_table_is_bounded);
   return testing_main("stun", tc);
 }

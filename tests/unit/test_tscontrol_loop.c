@@ -114,6 +114,25 @@ static void exchange(plain *c, const char *bytes, size_t len) {
   msock_stream_free(c->s);
 }
 
+/* closes: STUN-14 */
+START_TEST(a_relay_whose_stun_port_is_taken_does_not_start) {
+  char why[MSOCK_TLS_WHY_MAX] = "", port[16];
+  msock_tscontrol_relay *other = NULL;
+  msock_addr at;
+  int fd = -1;
+  const msock_addr any = io_test_local(0);
+  ck_assert_int_eq(msock_egress_udp_bind(eg, MSOCK_PURPOSE_LISTEN, &any, &fd, &at), MSOCK_OK);
+  const msock_tscontrol_relay_cfg rc = {.on = at, .name = ""};
+  ck_assert_int_eq(msock_tscontrol_relay_new(loop, eg, &rc, &other, why), MSOCK_ERR_IO);
+  ck_assert_ptr_null(other);
+  snprintf(port, sizeof port, ":%u", at.port);
+  ck_assert_msg(strstr(why, port) != NULL && strstr(why, "in use") != NULL, "%s", why);
+  close(fd); /* with the port free it does */
+  ck_assert_msg(msock_tscontrol_relay_new(loop, eg, &rc, &other, why) == MSOCK_OK, "%s", why);
+  msock_tscontrol_relay_free(other);
+}
+END_TEST
+
 /* closes: CTRL-75 (an answer reaches a client that has sent more than was read) */
 START_TEST(answers_are_not_lost_to_a_reset) {
   const size_t len = 600000;
@@ -359,6 +378,7 @@ END_TEST
 int main(void) {
   TCase *tc = testing_case();
   tcase_add_checked_fixture(tc, setup, teardown);
+  tcase_add_test(tc, a_relay_whose_stun_port_is_taken_does_not_start);
   tcase_add_test(tc, answers_are_not_lost_to_a_reset);
   tcase_add_test(tc, garbage_does_not_disturb_others);
   tcase_add_test(tc, our_client_joins_over_sockets);

@@ -86,7 +86,7 @@ static void request_of(json_object *from, const char *field, const msock_stun_tx
   same_bytes(from, field, got, msock_stun_encode_request(txid, false, got, sizeof got));
 }
 
-/* closes: STUN-01 STUN-05 */
+/* closes: STUN-01 STUN-05 T33 (the 40 bytes as the reference makes them) */
 static void reference_encoder(json_object *o) {
   msock_stun_txid txid, ones, zeros = {{0}};
   uint8_t got[64];
