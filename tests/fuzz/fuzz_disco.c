@@ -1,5 +1,5 @@
 /* Disco: any datagram of the socket, any message inside a box that opens, and what we make of it.
- * Input: one byte of what it is, then the bytes. closes: DISCO-25 (run --long) */
+ * Input: one byte of what it is, then the bytes. --long runs what DISCO-25 asks for. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -375,6 +375,44 @@ START_TEST(on_a_dual_stack_socket_ipv4_peers_are_ipv4_candidates) {
 }
 END_TEST
 
+static bool direct_by_ipv6(node_rig *rig) {
+  msock_route route;
+  if (!direct_both_ways(rig)) {
+    return false;
+  }
+  msock_engine_route(engine(0), node_rig_path_id(rig, 0, 1), msock_loop_now_us(), &route);
+  return route.addr.ip.family == 6;
+}
+
+START_TEST(with_ipv6_on_both_sides_the_path_is_ipv6) {
+  static const char *const flags[] = {"--ipv6=true", "--allow-loopback=false", NULL};
+  msock_endpoint ep[MSOCK_ENGINE_SELF_MAX];
+  bool told = false;
+  if (!r->own_namespace) {
+    return;
+  }
+  node_rig_free(r);
+  r = node_rig_new_at("203.0.113.5");
+  ck_assert_int_eq(system("ip addr add 2001:db8::5/128 dev lo"), 0);
+  node_rig_start(r, 0, NULL, flags);
+  node_rig_start(r, 1, NULL, flags);
+  ck_assert(node_rig_wait(r, know_each_other));
+  ck_assert(talks(0, 1));
+  ck_assert(node_rig_wait(r, direct_by_ipv6));
+  ck_assert(talks(1, 0));
+  const size_t n = msock_engine_self_endpoints(engine(0), ep);
+  for (size_t i = 0; i < n; i++) {
+    told = told || (ep[i].addr.ip.family == 6 && ep[i].addr.port == msock_udp_local(udp(0)).port);
+  }
+  ck_assert(told);
+  node_rig_stop(r, 1); /* a peer without IPv6 is reached by IPv4 */
+  node_rig_start(r, 1, NULL, &flags[1]);
+  ck_assert(node_rig_wait(r, direct_both_ways));
+  ck_assert(!direct_by_ipv6(r));
+  ck_assert(talks(0, 1));
+}
+END_TEST
+
 /* --- what comes by the relay --- */
 
 /* closes: DISCO-21 */
@@ -458,6 +496,7 @@ int main(void) {
   tcase_add_test(tc, without_a_socket_a_node_runs_on_relays_and_binds_later);
   tcase_add_test(tc, where_ipv6_is_switched_off_the_node_starts_on_ipv4_with_one_warning);
   tcase_add_test(tc, on_a_dual_stack_socket_ipv4_peers_are_ipv4_candidates);
+  tcase_add_test(tc, with_ipv6_on_both_sides_the_path_is_ipv6);
   tcase_add_test(tc, relayed_disco_never_reaches_the_data_plane);
   tcase_add_test(tc, a_disco_key_announced_in_the_tunnel_is_counted_and_not_applied);
   return testing_main("node_paths", tc);
