@@ -219,8 +219,15 @@ void msock_engine_on_data_received(msock_engine *e, uint64_t now_us, uint32_t id
 
 void msock_engine_on_data_stalled(msock_engine *e, uint64_t now_us, uint32_t id) {
   msock_path_peer *p = msock_peers_get(&e->peers, id);
-  if (p != NULL && msock_path_direct(p, now_us)) {
-    msock_path_bar(e, now_us, p, false, 0);
+  if (p != NULL) {
+    msock_path_stalled(e, now_us, p);
+  }
+}
+
+void msock_engine_on_data_session(msock_engine *e, uint32_t id) {
+  msock_path_peer *p = msock_peers_get(&e->peers, id);
+  if (p != NULL) {
+    p->stall_due_us = MSOCK_NEVER;
   }
 }
 

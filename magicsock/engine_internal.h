@@ -131,6 +131,8 @@ void msock_path_leave(msock_engine *e, uint64_t now_us, msock_path_peer *p, msoc
                       uint32_t value);
 void msock_path_bar(msock_engine *e, uint64_t now_us, msock_path_peer *p, bool lossy,
                     uint32_t loss_permille);
+/* WireGuard's handshakes go unanswered: bars the direct path, now or when it is old enough. */
+void msock_path_stalled(msock_engine *e, uint64_t now_us, msock_path_peer *p);
 /* The one heartbeat that is due now because data went unanswered. */
 void msock_path_probe(msock_engine *e, uint64_t now_us, msock_path_peer *p);
 void msock_path_tick(msock_engine *e, uint64_t now_us, msock_path_peer *p);

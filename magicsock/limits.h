@@ -43,8 +43,13 @@
 #define MSOCK_ENGINE_PROBE_TRIES 10u
 #define MSOCK_ENGINE_PROBE_MIN_US (100 * MSOCK_MS)
 #define MSOCK_ENGINE_PROBE_MAX_US (1 * MSOCK_SEC)
+/* Heartbeats in a row without an answer after which another address that does answer is taken: with
+ * 10 % loss each way one heartbeat in 150 gets there, and then such a pong has to come as well. A
+ * peer that has moved is followed in a third of the time. */
+#define MSOCK_ENGINE_PROBE_YIELD 3u
 #define MSOCK_ENGINE_UNANSWERED_US (500 * MSOCK_MS) /* data sent, nothing heard: heartbeat now */
-#define MSOCK_ENGINE_BARRED_US (60 * MSOCK_SEC)     /* disco passes, data does not: 3.9 */
+#define MSOCK_ENGINE_STALL_US (5 * MSOCK_SEC)   /* a path has so long to carry a handshake: 3.9 */
+#define MSOCK_ENGINE_BARRED_US (60 * MSOCK_SEC) /* disco passes, data does not: 3.9 */
 #define MSOCK_ENGINE_FLAP_WINDOW_US (60 * MSOCK_SEC)
 #define MSOCK_ENGINE_FLAP_LOSSES 2u /* more in the window: pongs must be repeated */
 #define MSOCK_ENGINE_FLAP_PONGS_MAX 3u

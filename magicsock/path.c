@@ -273,10 +273,12 @@ static void adopt(msock_engine *e, uint64_t now_us, msock_path_peer *p, msock_ca
     p->barred = p->lossy = false;
     p->beats_known = 0;
   }
+  p->adopted_us = now_us;
+  p->stall_due_us = MSOCK_NEVER;
   p->has_best = true;
   p->best = c->addr;
   p->suspect = false;
-  p->trust_until_us = now_us + MSOCK_ENGINE_TRUST_US;
+  p->trust_until_us = c->pong_us + MSOCK_ENGINE_TRUST_US;
   p->unanswered_us = MSOCK_NEVER;
   c->wins = 0;
   stop_probe(p);
@@ -330,6 +332,10 @@ void msock_path_on_pong(msock_engine *e, uint64_t now_us, msock_path_peer *p, ms
     if (guard_passed(e, now_us, p, c, last_pong_us)) {
       adopt(e, now_us, p, c, MSOCK_WHY_CONFIRMED);
     }
+  } else if (p->probe_tries > MSOCK_ENGINE_PROBE_YIELD) { /* the best is silent */
+    if (guard_passed(e, now_us, p, c, last_pong_us)) {
+      adopt(e, now_us, p, c, MSOCK_WHY_SWITCHED);
+    }
   } else {
     challenge(e, now_us, p, c);
   }
@@ -344,7 +350,7 @@ void msock_path_on_relay_pong(msock_path_peer *p, const msock_ping *ping) {
 
 void msock_path_heard(msock_path_peer *p, const msock_addr *from) {
   if (p->has_best && msock_addr_equal(&p->best, from)) {
-    p->unanswered_us = MSOCK_NEVER;
+    p->unanswered_us = p->stall_due_us = MSOCK_NEVER;
     if (p->probe_tries > 1) {
       p->probe_tries = 1; /* silence is counted anew */
     }
@@ -373,7 +379,7 @@ void msock_path_leave(msock_engine *e, uint64_t now_us, msock_path_peer *p, msoc
       msock_path_eager(e, p, now_us)) {
     msock_candidate_lost(c, now_us);
   }
-  p->unanswered_us = MSOCK_NEVER;
+  p->unanswered_us = p->stall_due_us = MSOCK_NEVER;
   p->again_us = MSOCK_NEVER;
   p->beats_known = 0;
   p->relay_sent = p->relay_got = 0;
@@ -396,11 +402,24 @@ void msock_path_bar(msock_engine *e, uint64_t now_us, msock_path_peer *p, bool l
   p->barred_until_us = now_us + (lossy ? MSOCK_ENGINE_LOSSY_HOLD_US : MSOCK_ENGINE_BARRED_US);
   p->barred = true;
   p->lossy = lossy;
+  p->stall_due_us = MSOCK_NEVER;
   if (!renewed) {
     msock_why_note(e, now_us, p, reason, &p->best, loss_permille);
   }
   review(e, now_us, p, reason);
   msock_engine_rearm(e, p);
+}
+
+void msock_path_stalled(msock_engine *e, uint64_t now_us, msock_path_peer *p) {
+  if (!msock_path_direct(p, now_us)) {
+    return;
+  }
+  if (msock_since(now_us, p->adopted_us) >= MSOCK_ENGINE_STALL_US) {
+    msock_path_bar(e, now_us, p, false, 0);
+  } else { /* the peer may have slept, or been reached another way, until a moment ago */
+    p->stall_due_us = p->adopted_us + MSOCK_ENGINE_STALL_US;
+    msock_engine_rearm(e, p);
+  }
 }
 
 void msock_path_reset(msock_engine *e, uint64_t now_us, msock_path_peer *p, msock_why_kind reason) {
@@ -409,7 +428,7 @@ void msock_path_reset(msock_engine *e, uint64_t now_us, msock_path_peer *p, msoc
     msock_candidate_forget(&p->candidates.at[i]);
   }
   p->burst_step = MSOCK_ENGINE_BURST_STEPS;
-  p->sweep_us = p->again_us = MSOCK_NEVER;
+  p->sweep_us = p->again_us = p->stall_due_us = MSOCK_NEVER;
   p->cmm_next_us = p->cmm_wait_us = p->cmm_sweep_due_us = MSOCK_NEVER;
   p->relay_sent = p->relay_got = 0;
   p->beats_known = 0;
@@ -438,14 +457,37 @@ static void beat(msock_engine *e, uint64_t now_us, msock_path_peer *p) {
   }
   uint64_t wait_us = 3 * c->rtt_us;
   wait_us = wait_us > MSOCK_ENGINE_PROBE_MIN_US ? wait_us : MSOCK_ENGINE_PROBE_MIN_US;
+  p->probe_began_us = p->probe_tries == 0 ? now_us : p->probe_began_us;
   p->probe_tries++;
   p->probe_next_us = now_us + earlier(wait_us, MSOCK_ENGINE_PROBE_MAX_US);
+}
+
+/* The best is silent. An address that has answered since is a path; the others are asked. */
+static bool yield(msock_engine *e, uint64_t now_us, msock_path_peer *p) {
+  msock_candidate *other = NULL;
+
+  for (uint16_t i = 0; i < p->candidates.n; i++) {
+    msock_candidate *c = &p->candidates.at[i];
+    if (!msock_addr_equal(&c->addr, &p->best) && !c->muted && c->pong_us != MSOCK_NEVER &&
+        c->pong_us > p->probe_began_us && msock_candidate_guard(c, now_us) <= 1 &&
+        (other == NULL || c->rtt_us < other->rtt_us)) {
+      other = c;
+    }
+  }
+  if (other == NULL) {
+    ping_all(e, now_us, p, MSOCK_ENGINE_REVERSE_GAP_US); /* as in a burst */
+    return false;
+  }
+  adopt(e, now_us, p, other, MSOCK_WHY_SWITCHED);
+  return true;
 }
 
 /* The wait for a heartbeat's pong is over. */
 static void probe_step(msock_engine *e, uint64_t now_us, msock_path_peer *p) {
   if (!trusted(p, now_us)) {
     stop_probe(p);
+  } else if (p->probe_tries == MSOCK_ENGINE_PROBE_YIELD && yield(e, now_us, p)) {
+    return;
   } else if (p->probe_tries < MSOCK_ENGINE_PROBE_TRIES) {
     beat(e, now_us, p);
   } else { /* and nothing was heard from there meanwhile: msock_path_heard */
@@ -561,8 +603,13 @@ void msock_path_expire(msock_engine *e, uint64_t now_us, msock_path_peer *p) {
   }
   if (p->barred && now_us >= p->barred_until_us) {
     p->barred = p->lossy = false;
+    p->adopted_us = now_us;
     msock_why_note(e, now_us, p, MSOCK_WHY_RETURNED, &p->best, 0);
     review(e, now_us, p, MSOCK_WHY_RETURNED);
+  }
+  if (p->stall_due_us <= now_us) {
+    p->stall_due_us = MSOCK_NEVER;
+    msock_path_stalled(e, now_us, p);
   }
   if (burst_due(p) <= now_us) {
     burst_step(e, now_us, p);
@@ -588,6 +635,7 @@ void msock_path_expire(msock_engine *e, uint64_t now_us, msock_path_peer *p) {
 uint64_t msock_path_due(const msock_path_peer *p) {
   uint64_t due = earlier(burst_due(p), p->again_us);
   due = earlier(due, p->probe_next_us);
+  due = earlier(due, p->stall_due_us);
   due = earlier(due, p->cmm_sweep_due_us);
   due = earlier(due, msock_cmm_due(p));
   if (p->has_best && !p->suspect) {

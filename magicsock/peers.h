@@ -88,9 +88,12 @@ typedef struct msock_path_peer {
 
   /* Heartbeats. */
   uint64_t probe_next_us;
-  uint64_t unanswered_us; /* first data sent to the best since anything was heard from it */
-  uint64_t sent_us;       /* last data, by whichever way */
-  uint64_t lost;          /* bit i: the heartbeat i before the last has no pong */
+  uint64_t probe_began_us; /* the first of probe_tries */
+  uint64_t unanswered_us;  /* first data sent to the best since anything was heard from it */
+  uint64_t sent_us;        /* last data, by whichever way */
+  uint64_t adopted_us;     /* the best is used since then */
+  uint64_t stall_due_us;   /* WireGuard had no answer when the path was too young to be blamed */
+  uint64_t lost;           /* bit i: the heartbeat i before the last has no pong */
 
   /* Call-me-maybe. */
   uint64_t news_us; /* addresses, keys or network changed */

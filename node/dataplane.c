@@ -327,6 +327,7 @@ static void flush_engine(msock_dataplane *d, uint64_t now_us) {
     msock_dataplane_peer *p = peer_of(d, ev.peer_id);
     if (p && ev.kind == MSOCK_WG_EV_SESSION_UP) {
       p->news_until_us = 0;
+      msock_engine_on_data_session(d->engine, p->path);
     } else if (p && ev.kind == MSOCK_WG_EV_STALLED) {
       msock_engine_on_data_stalled(d->engine, now_us, p->path);
     }

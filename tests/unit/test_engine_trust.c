@@ -267,6 +267,56 @@ START_TEST(stalled_data_leaves_the_path_for_60_s_and_no_longer) {
 }
 END_TEST
 
+/* The peer slept: WireGuard's 5 s were over when the path came up. It gets 5 s of its own. */
+START_TEST(a_young_path_is_not_blamed_for_an_old_handshake) {
+  for (int what = 0; what < 3; what++) { /* no answer; data from there; a session */
+    rig *r = direct_pair(1, &plain);
+    const uint64_t t = rig_direct_at(r, 0, 0);
+    const uint32_t id = rig_id(r, 0, 1);
+    const msock_addr b = {.ip = r->node[1].outside, .port = RIG_PORT};
+    rig_run(r, t + 4 * MSOCK_SEC);
+    msock_engine_on_data_stalled(r->node[0].e, r->now_us, id);
+    rig_poll(r, 0);
+    ck_assert(rig_direct(r, 0, 1));
+    rig_run(r, t + 5 * MSOCK_SEC - 1);
+    if (what == 1) {
+      msock_engine_on_data_received(r->node[0].e, r->now_us, id, &b, 0);
+    } else if (what == 2) {
+      msock_engine_on_data_session(r->node[0].e, id);
+    }
+    ck_assert(rig_direct(r, 0, 1));
+    rig_run(r, t + 5 * MSOCK_SEC);
+    ck_assert_int_eq(rig_direct(r, 0, 1), what != 0);
+    rig_free(r);
+  }
+}
+END_TEST
+
+/* The peer moves: its new address is as far away as the old one was, so it is no better. */
+START_TEST(a_silent_address_yields_to_one_that_answers) {
+  rig *r = direct_pair((uint64_t)_i, &plain);
+  rig_run(r, r->now_us + (uint64_t)_i * 100 * MSOCK_MS); /* anywhere between two heartbeats */
+  const msock_addr before = {.ip = r->node[1].outside, .port = RIG_PORT};
+  const msock_addr after = {.ip = msock_ip_v4(203, 0, 113, 77), .port = RIG_PORT};
+  const msock_addr both[2] = {before, after};
+  const uint64_t t = r->now_us;
+  msock_route route;
+  r->node[1].outside = after.ip;
+  rig_know(r, 0, 1, both, 2);
+  rig_traffic(r, 0, 1, 100 * MSOCK_MS, false, t + 1200 * MSOCK_MS);
+  msock_engine_route(r->node[0].e, rig_id(r, 0, 1), r->now_us, &route);
+  ck_assert_int_eq(route.via, MSOCK_VIA_DIRECT);
+  ck_assert(msock_addr_equal(&route.addr, &after));
+  const rig_entry *x = rig_find(r, 0, MSOCK_ENGINE_PATH_CHANGED, 0, t, 0);
+  ck_assert_int_eq(x->out.reason, MSOCK_WHY_SWITCHED); /* not by way of the relay */
+  /* It is trusted by its own pong, to the microsecond. */
+  const uint64_t end = last_pong(r, 0) + MSOCK_ENGINE_TRUST_US;
+  ck_assert_int_eq(via(r, 0, end), MSOCK_VIA_DIRECT);
+  ck_assert_int_eq(via(r, 0, end + 1), MSOCK_VIA_DERP);
+  rig_free(r);
+}
+END_TEST
+
 /* closes: PATH-35 */
 START_TEST(equal_addresses_with_jitter_switch_once_a_minute_at_most) {
   rig *r = rig_new((uint64_t)_i, 2, &plain);
@@ -450,6 +500,8 @@ int main(void) {
   tcase_add_loop_test(tc, ten_percent_loss_for_ten_minutes_is_no_flap, 0, 20);
   tcase_add_test(tc, half_the_pings_lost_and_a_clean_relay_means_relay);
   tcase_add_test(tc, stalled_data_leaves_the_path_for_60_s_and_no_longer);
+  tcase_add_test(tc, a_young_path_is_not_blamed_for_an_old_handshake);
+  tcase_add_loop_test(tc, a_silent_address_yields_to_one_that_answers, 0, 20);
   tcase_add_loop_test(tc, equal_addresses_with_jitter_switch_once_a_minute_at_most, 0, 3);
   tcase_add_test(tc, a_path_lost_three_times_in_a_minute_must_prove_itself);
   tcase_add_test(tc, rebind_clears_paths_keeps_candidates_and_probes_at_once);

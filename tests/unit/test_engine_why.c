@@ -80,7 +80,7 @@ END_TEST
 
 START_TEST(states_that_no_waiting_changes) {
   rig *r = pair(RIG_RESTRICTED, RIG_RESTRICTED, false);
-  rig_run(r, 5 * MSOCK_SEC);
+  rig_run(r, 10 * MSOCK_SEC);
   msock_engine_on_data_stalled(r->node[0].e, r->now_us, rig_id(r, 0, 1));
   explain(r, MSOCK_WHY_IS_DATA_STALLED, "WireGuard does not; next try in 60 s", "firewall or MTU");
   msock_engine_on_socket(r->node[0].e, r->now_us, 0);
