@@ -49,13 +49,15 @@ typedef struct sim_watch {
 } sim_watch;
 
 typedef struct sim_lab {
-  int a, b; /* the scenario's parameters */
+  int a, b;            /* the scenario's parameters */
+  uint64_t latency_us; /* of each node's link, each way; 0: a random one of 5 to 40 ms for each */
   sim_world *w;
   sim_net *net;
   sim_io *io;
   sim_relay *relays[SIM_LAB_RELAYS];
   uint32_t n_relays, n_boxes;
   sim_control *control;
+  const char *control_url; /* for nodes made from now on; NULL: the server's address */
   sim_invariants *invariants;
   sim_rng rng; /* of the scenario: latencies, times of events */
   sim_watch watches[SIM_LAB_WATCHES];
@@ -76,6 +78,7 @@ typedef struct sim_scenario {
 const sim_scenario *sim_scenarios_nat(size_t *n);     /* pairs of NATs; scenarios_nat.c */
 const sim_scenario *sim_scenarios_change(size_t *n);  /* something happens: scenarios_change.c */
 const sim_scenario *sim_scenarios_quality(size_t *n); /* loss, jitter, MTU: scenarios_quality.c */
+const sim_scenario *sim_scenarios_control(size_t *n); /* keys, peers, the server away */
 const sim_scenario *
 sim_scenarios_fleet(size_t *n); /* many nodes, keys, policy: scenarios_fleet.c */
 

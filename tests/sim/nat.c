@@ -14,8 +14,8 @@ typedef struct mapping {
   uint16_t port;
   bool fixed; /* a manual forward */
   uint64_t used_us;
-  msock_addr sent_to[SIM_NAT_REMOTES]; /* a ring: whom the filter lets in */
-  uint32_t n_sent;
+  msock_addr *sent_to; /* whom the filter lets in, the latest last */
+  uint32_t n_sent, cap_sent;
 } mapping;
 
 struct sim_nat_table {
@@ -50,6 +50,7 @@ void sim_nat_table_free(sim_nat_table *t) {
     return;
   }
   for (uint32_t i = 0; i < t->n; i++) {
+    free(t->m[i]->sent_to);
     free(t->m[i]);
   }
   free(t->m);
@@ -64,6 +65,7 @@ static void drop(sim_nat_table *t, uint32_t i) {
   mapping *m = t->m[i];
   t->by_port[m->proto][m->port] = NULL;
   t->m[i] = t->m[--t->n];
+  free(m->sent_to);
   free(m);
 }
 
@@ -144,22 +146,36 @@ static mapping *add(sim_nat_table *t, sim_proto proto, const msock_addr *inside,
   return m;
 }
 
-static bool was_sent_to(const mapping *m, const msock_addr *remote, bool with_port) {
-  const uint32_t n = m->n_sent < SIM_NAT_REMOTES ? m->n_sent : SIM_NAT_REMOTES;
-  for (uint32_t i = 0; i < n; i++) {
+/* Its place, or n_sent. */
+static uint32_t find_sent(const mapping *m, const msock_addr *remote, bool with_port) {
+  for (uint32_t i = m->n_sent; i-- > 0;) {
     if (msock_ip_equal(&m->sent_to[i].ip, &remote->ip) &&
         (!with_port || m->sent_to[i].port == remote->port)) {
-      return true;
+      return i;
     }
   }
-  return false;
+  return m->n_sent;
+}
+
+static bool was_sent_to(const mapping *m, const msock_addr *remote, bool with_port) {
+  return find_sent(m, remote, with_port) < m->n_sent;
 }
 
 static void note_sent(mapping *m, uint64_t now_us, const msock_addr *remote) {
+  uint32_t i = find_sent(m, remote, true);
   m->used_us = now_us;
-  if (!was_sent_to(m, remote, true)) {
-    m->sent_to[m->n_sent++ % SIM_NAT_REMOTES] = *remote;
+  if (i == m->n_sent && m->n_sent == SIM_NAT_REMOTES) {
+    i = 0;
+  } else if (i == m->n_sent) {
+    if (m->n_sent == m->cap_sent) {
+      m->cap_sent = m->cap_sent == 0 ? 8 : 2 * m->cap_sent;
+      m->sent_to = realloc(m->sent_to, m->cap_sent * sizeof *m->sent_to);
+      assert(m->sent_to != NULL);
+    }
+    m->n_sent++;
   }
+  memmove(&m->sent_to[i], &m->sent_to[i + 1], (m->n_sent - i - 1) * sizeof *m->sent_to);
+  m->sent_to[m->n_sent - 1] = *remote;
 }
 
 uint16_t sim_nat_out(sim_nat_table *t, uint64_t now_us, sim_proto proto, const msock_addr *inside,

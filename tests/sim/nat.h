@@ -12,7 +12,7 @@
 #define SIM_NAT_UDP_US (120 * MSOCK_SEC)  /* mapping life without outbound traffic */
 #define SIM_NAT_TCP_US (7200 * MSOCK_SEC) /* the same for streams */
 #define SIM_NAT_TABLE 4096u               /* mappings; full: the longest unused one is replaced */
-#define SIM_NAT_REMOTES 64u /* remotes kept per mapping for filtering; full: the oldest goes */
+#define SIM_NAT_REMOTES 4096u /* of one mapping, for filtering; full: the longest unused goes */
 #define SIM_NAT_FIRST_PORT 1024u
 
 typedef enum sim_mapping {
