@@ -41,6 +41,7 @@ DERP_NAME = "derp.lab.example"
 CONTROL_NAME = "control.lab.example"
 STOP_GRACE_S = 10.0  # SIGTERM to SIGKILL
 LOG_TAIL_LINES = 25
+LAB_NAME_MAX = 24  # a Unix socket's path has 107 bytes for all of it
 HELD_SIGNALS = {signal.SIGALRM, signal.SIGINT, signal.SIGTERM}
 
 # What programs under test inherit from our environment: sanitizer settings, and nothing else.
@@ -364,12 +365,13 @@ class Run:
 class Lab:
     """One scenario's namespaces and programs. Use as a context manager: leaving it removes all."""
 
-    hub_addresses = (f"{HUB_IP}/24",)
+    hub_wiring = (f"addr add {HUB_IP}/24 dev br0",)  # lines for ip(8)
 
     def __init__(self, run, scenario_name):
         self.run = run
         self.prefix = run.next_prefix()
-        self.directory = run.directory / f"{self.prefix}-{scenario_name.replace(':', '-')}"
+        name = scenario_name.replace(":", "-")[:LAB_NAME_MAX]
+        self.directory = run.directory / f"{self.prefix}-{name}"
         self.directory.mkdir(mode=0o755)
         self.namespaces = []
         self.ports = 0  # of the bridge
@@ -381,8 +383,7 @@ class Lab:
     def __enter__(self):
         try:
             self.hub = self.new_namespace("hub")
-            self.hub.ip("link add br0 type bridge", "link set br0 up",
-                        *(f"addr add {address} dev br0" for address in self.hub_addresses))
+            self.hub.ip("link add br0 type bridge", "link set br0 up", *self.hub_wiring)
         except BaseException:
             self.close()
             raise

@@ -268,11 +268,14 @@ class Ours(Node):
                   "unreachable": 7}
     relay_only = True
 
-    def __init__(self, lab, name, direct=False, **options):
-        """direct: may use UDP paths; the scenarios about relays go without."""
+    def __init__(self, lab, name, direct=False, settings=None, **options):
+        """direct: may use UDP paths; the scenarios about relays go without. settings: further keys
+        of the configuration."""
         self.relay_only = not direct
         super().__init__(lab, name, start=False, **{k: v for k, v in options.items() if k != "start"})
         self.env["TSNODE_DIRECT"] = "true" if direct else "false"
+        for key, value in (settings or {}).items():
+            self.env[f"TSNODE_{key.upper()}"] = str(value)
         if options.get("start", True):
             self.start()
 
@@ -298,13 +301,14 @@ class Tailnet(Lab):
     """
 
     def __init__(self, run, scenario_name, ours_class=Ours, scheme="http", relays=1,
-                 derper=False, derpd_flags=()):
+                 derper=False, derpd_flags=(), pinned=False):
         super().__init__(run, scenario_name)
         self.ours_class = ours_class
         self.scheme = scheme
         self.sites = DERP_SITES[:relays]
         self.derper = derper
         self.derpd_flags = derpd_flags
+        self.pinned = pinned
         self.control = None
         self.proxy = None
         self.relays = []
@@ -314,7 +318,7 @@ class Tailnet(Lab):
         try:
             for site in self.sites:
                 self.relays.append(Derper(self, site) if self.derper
-                                   else Derpd(self, site, self.derpd_flags))
+                                   else Derpd(self, site, self.derpd_flags, self.pinned))
             if self.scheme == "proxied":
                 self.proxy = TlsProxy(self)
                 self.control = Headscale(self, "http", self.proxy.url)

@@ -20,6 +20,7 @@ from lab import HUB_IP, must, require
 from peers import Tailnet
 
 INTERNET_FORMAT = "198.51.100.{}"  # TEST-NET-2, RFC 5737: public for the nodes
+INTERNET_NET = INTERNET_FORMAT.format("0/24")
 GATEWAY = INTERNET_FORMAT.format(1)
 INSIDE_FORMAT = "192.168.{}.{}"
 FIRST_OCTET = 11
@@ -98,13 +99,17 @@ class Router:
         if kind == BLOCKED:
             self.block_udp()
 
-    def wire(self, host, interface):
-        """Puts `host` behind this router, with its only default route."""
+    def plug_in(self, host, interface):
+        """A cable between this router and `host`, whose end of it is still down."""
         must(["ip", "link", "add", interface, "netns", host.name, "type", "veth",
               "peer", "name", "inside", "netns", self.namespace.name])
         self.namespace.ip(f"addr add {self.inside_ip}/24 dev inside", "link set inside up")
-        host.ip(f"addr add {self.host_ip}/24 dev {interface}", f"link set {interface} up",
-                f"route add default via {self.inside_ip}")
+        self.interface = interface
+
+    def lease(self):
+        """ip(8) lines that a host behind this router runs to be on its network."""
+        return (f"addr add {self.host_ip}/24 dev {self.interface}",
+                f"link set {self.interface} up", f"route add default via {self.inside_ip}")
 
     def block_udp(self):
         self.namespace.nft(BLOCK_RULES)
@@ -133,7 +138,9 @@ class Router:
 class NatLab(Tailnet):
     """A Tailnet whose nodes sit behind NAT boxes. nats: node name to kind; others are public."""
 
-    hub_addresses = (f"{HUB_IP}/24", f"{GATEWAY}/24")
+    # Servers that do not choose answer from the address that clients know, not from the nearer one.
+    hub_wiring = (*Tailnet.hub_wiring, f"addr add {GATEWAY}/24 dev br0",
+                  f"route replace {INTERNET_NET} dev br0 src {HUB_IP}")
 
     def __init__(self, run, scenario_name, ours_class, nats=(), **world):
         super().__init__(run, scenario_name, ours_class, **world)
@@ -149,8 +156,21 @@ class NatLab(Tailnet):
                          f"route add default via {GATEWAY}")
             return namespace, address
         router = self.routers[role] = Router(self, role, kind)
-        router.wire(namespace, "eth0")
+        router.plug_in(namespace, "eth0")
+        namespace.ip(*router.lease())
         return namespace, router.host_ip
+
+    def second_network(self, node):
+        """Another router of the same kind that `node` has a cable to, for roam()."""
+        router = Router(self, f"{node.name}-2", self.routers[node.name].kind)
+        router.plug_in(node.namespace, "eth1")
+        return router
+
+    def roam(self, node, router):
+        """The node leaves its network and is on that of `router`, as from one wifi to another."""
+        node.namespace.ip(f"link set {self.routers[node.name].interface} down", *router.lease())
+        self.routers[node.name] = router
+        node.underlay_ip = router.host_ip
 
     def public_ip(self, node):
         """The address by which the Internet knows a node."""
