@@ -337,7 +337,8 @@ static const msock_config_row rows[] = {
      .type = MSOCK_CONFIG_BOOL,
      .offset = AT(direct),
      .default_text = "true",
-     .sentence = "Direct UDP paths to peers; false: relays only, peers do not learn our address."},
+     .sentence = "Direct UDP paths to peers; false: relays only, peers do not learn our address; "
+                 "in the privacy-proxy profile no UDP at all."},
     {.key = "lan",
      .type = MSOCK_CONFIG_BOOL,
      .offset = AT(lan),

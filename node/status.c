@@ -167,7 +167,9 @@ static size_t fill_health(const msock_node *n, const msock_netmap *nm, const cha
     out[k++] = "Routes are offered, but without a network interface nothing is forwarded.";
   }
   if (msock_underlay_udp(n->underlay) == NULL) {
-    out[k++] = "The UDP socket could not be bound: relayed by DERP only.";
+    out[k++] = !msock_settings_values(n->opt->settings)->direct
+                   ? "Direct paths are off: relayed by DERP only."
+                   : "The UDP socket could not be bound: relayed by DERP only.";
   } else if (msock_settings_values(n->opt->settings)->ipv6 &&
              msock_udp_local(msock_underlay_udp(n->underlay)).ip.family == 4) {
     out[k++] = "IPv6 is on, but this system has none for us: IPv4 only.";

@@ -92,7 +92,9 @@ bool msock_node_open_underlay(msock_node *n) {
   static const msock_underlay_handlers handlers = {
       .received = on_udp, .fault = on_udp_fault, .changed = on_socket};
   const msock_tsnode_config *v = msock_settings_values(n->opt->settings);
-  const msock_underlay_config cfg = {.ipv6 = v->ipv6, .port = (uint16_t)v->port};
+  /* Without direct paths the full profile's socket still measures relays; privacy has none. */
+  const bool off = !v->direct && v->profile != MSOCK_TSNODE_PROFILE_FULL;
+  const msock_underlay_config cfg = {.off = off, .ipv6 = v->ipv6, .port = (uint16_t)v->port};
   n->underlay = msock_underlay_new(&n->deps, &cfg, &handlers, n);
   return n->underlay != NULL;
 }

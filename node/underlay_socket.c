@@ -164,7 +164,9 @@ msock_underlay *msock_underlay_new(const msock_node_deps *deps, const msock_unde
   u->port = cfg->port;
   u->wait_us = RETRY_MIN_US;
   msock_loop_timer_init(&u->retry, on_retry, u);
-  bind_or_wait(u, msock_loop_now_us());
+  if (!cfg->off) {
+    bind_or_wait(u, msock_loop_now_us());
+  }
   return u;
 }
 
@@ -193,5 +195,7 @@ void msock_underlay_want_rebind(msock_underlay *u) {
 }
 
 void msock_underlay_network_changed(msock_underlay *u, uint64_t now_us) {
-  replace(u, now_us);
+  if (!u->cfg.off) {
+    replace(u, now_us);
+  }
 }

@@ -14,6 +14,7 @@
 #include "node/deps.h"
 
 typedef struct msock_underlay_config {
+  bool off; /* there shall be none: inert for good */
   bool ipv6;
   uint16_t port; /* 0 = any; another one is the only one that the first socket may have */
 } msock_underlay_config;

@@ -253,9 +253,10 @@ static size_t addresses(msock_addr *out) {
 }
 
 /* The reflexive address that goes with it is test_engine_trust's.
- * closes: PATH-21 PATH-22 */
+ * closes: PATH-21 PATH-22 T07 */
 START_TEST(a_rebind_is_a_new_socket_on_the_same_port_and_probes_at_once) {
   msock_addr before[CANDIDATES_MAX], after[CANDIDATES_MAX];
+  msock_engine_transport tr;
   start_direct_pair(NULL);
   const uint64_t inode = node_rig_inode(msock_udp_fd(udp(0)));
   const uint16_t port = msock_udp_local(udp(0)).port;
@@ -279,6 +280,15 @@ START_TEST(a_rebind_is_a_new_socket_on_the_same_port_and_probes_at_once) {
   const uint64_t in = plane(0)->rx_direct_packets;
   ck_assert(talks(1, 0)); /* and data, which the peer sends first */
   ck_assert_uint_gt(plane(0)->rx_direct_packets, in);
+  const size_t fds = node_rig_open_fds(); /* however often: one socket, one transport */
+  for (int k = 0; k < 10; k++) {
+    msock_underlay_rebind(node(0)->underlay, msock_loop_now_us());
+    node_rig_turns(r, 1 * MSOCK_MS);
+    ck_assert_uint_eq(node_rig_open_fds(), fds);
+  }
+  ck_assert(msock_engine_transport_get(engine(0), &tr));
+  ck_assert_uint_eq(tr.id, 1);
+  ck_assert_uint_eq(tr.rebinds, 12);
 }
 END_TEST
 
@@ -289,7 +299,7 @@ static bool is_bound(node_rig *rig) {
   return udp(0) != NULL;
 }
 
-/* closes: T05 T06 T51 T54 NC-23 */
+/* closes: T05 T06 T17 T51 T54 NC-23 PATH-23 */
 START_TEST(without_a_socket_a_node_runs_on_relays_and_binds_later) {
   char flag[32];
   msock_addr taken;
@@ -413,6 +423,65 @@ START_TEST(with_ipv6_on_both_sides_the_path_is_ipv6) {
 }
 END_TEST
 
+/* --- silence --- */
+
+static void write_disco(uint8_t p[static 124], const msock_disco_identity *me) {
+  msock_disco_shared to;
+  uint8_t msg[64];
+  const msock_disco_key key = msock_engine_disco_key(engine(0));
+  msock_disco_ping ping = {.has_node_key = true};
+  r->env.random(r->env.ctx, ping.txid, sizeof ping.txid);
+  r->env.random(r->env.ctx, ping.node_key.b, sizeof ping.node_key.b);
+  ck_assert_int_eq(msock_disco_shared_init(&to, me, &key), MSOCK_OK);
+  const ptrdiff_t n = msock_disco_encode_ping(&ping, msg, sizeof msg);
+  ck_assert_int_eq(msock_disco_seal(me, &to, &r->env, msg, (size_t)n, p, 124), 124);
+}
+
+/* closes: PRIV-06 T21 PRIV-10 (on a socket) */
+START_TEST(without_a_netmap_the_socket_answers_nobody) {
+  msock_disco_identity me;
+  uint8_t p[124];
+  int fd = -1;
+  const msock_addr any = io_test_local(0);
+  static const char *const flags[] = {"--enabled=false", NULL};
+  node_rig_start(r, 0, NULL, flags);
+  node_rig_turns(r, 50 * MSOCK_MS);
+  ck_assert(!node_rig_running(r, 0));
+  msock_addr at = msock_udp_local(udp(0));
+  at.ip = msock_ip_v4(127, 0, 0, 1);
+  throw_rubbish(&at, 200);
+  msock_disco_identity_generate(&r->env, &me);
+  ck_assert_int_eq(msock_egress_udp_bind(r->egress, MSOCK_PURPOSE_WG, &any, &fd, NULL), MSOCK_OK);
+  for (int k = 0; k < 50; k++) { /* a ping that opens, of nobody we know */
+    write_disco(p, &me);
+    ck_assert_int_eq(msock_egress_sendto(r->egress, MSOCK_PURPOSE_WG, fd, &at, p, sizeof p),
+                     MSOCK_OK);
+    node_rig_turns(r, 1 * MSOCK_MS);
+  }
+  node_rig_turns(r, 50 * MSOCK_MS);
+  ck_assert_int_eq(recv(fd, p, sizeof p, MSG_DONTWAIT), -1);
+  close(fd);
+  ck_assert_uint_ge(msock_engine_counters_get(engine(0)).rx_no_netmap, 50);
+  ck_assert_uint_eq(msock_egress_get_row(r->node[0].egress, MSOCK_PURPOSE_WG)->packets, 0);
+  ck_assert_uint_eq(msock_udp_get_stats(udp(0))->tx_packets, 0);
+}
+END_TEST
+
+/* closes: PRIV-09 (the socket; the hour is test_engine_binding's) */
+START_TEST(direct_off_in_the_privacy_profile_is_no_udp_at_all) {
+  static const char *const flags[] = {"--profile=privacy-proxy", "--direct=false", "--lan=false",
+                                      NULL};
+  start_pair(flags);
+  node_rig_turns(r, 500 * MSOCK_MS);
+  ck_assert(talks(1, 0));
+  ck_assert_ptr_null(udp(0));
+  ck_assert_uint_eq(msock_egress_get_row(r->node[0].egress, MSOCK_PURPOSE_WG)->packets, 0);
+  ck_assert_uint_eq(msock_egress_get_row(r->node[0].egress, MSOCK_PURPOSE_STUN)->packets, 0);
+  ck_assert_uint_eq(msock_engine_counters_get(engine(0)).tx_cmm, 0);
+  ck_assert_uint_eq(node_rig_lines(r, 0, "udp.", NULL), 0);
+}
+END_TEST
+
 /* --- what comes by the relay --- */
 
 /* closes: DISCO-21 */
@@ -497,6 +566,8 @@ int main(void) {
   tcase_add_test(tc, where_ipv6_is_switched_off_the_node_starts_on_ipv4_with_one_warning);
   tcase_add_test(tc, on_a_dual_stack_socket_ipv4_peers_are_ipv4_candidates);
   tcase_add_test(tc, with_ipv6_on_both_sides_the_path_is_ipv6);
+  tcase_add_test(tc, without_a_netmap_the_socket_answers_nobody);
+  tcase_add_test(tc, direct_off_in_the_privacy_profile_is_no_udp_at_all);
   tcase_add_test(tc, relayed_disco_never_reaches_the_data_plane);
   tcase_add_test(tc, a_disco_key_announced_in_the_tunnel_is_counted_and_not_applied);
   return testing_main("node_paths", tc);
