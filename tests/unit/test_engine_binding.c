@@ -171,13 +171,18 @@ START_TEST(a_ping_needs_exactly_the_bound_node_key) {
   ck_assert_uint_eq(b->udp, 2); /* the pong, and our own ping */
   ck_assert_uint_eq(n_candidates(b, id), 1);
   ck_assert_uint_eq(msock_engine_peer_of_source(b->e, &r.at), id);
-  uint8_t p[MSOCK_ENGINE_PACKET_MAX]; /* revoked: its next ping fails, with nothing in between */
+  uint8_t p[MSOCK_ENGINE_PACKET_MAX]; /* its last ping is believed */
   const size_t n = ping_of(b, &r, &r.node, 0, p);
-  msock_engine_peer_remove(b->e, id);
   msock_engine_on_udp(b->e, b->now, &r.at, p, n);
   drain(b);
-  ck_assert_uint_eq(b->udp, 2);
-  ck_assert_uint_eq(counters(b).rx_stranger, 2);
+  ck_assert_uint_eq(b->udp, 3);
+  msock_engine_peer_remove(b->e, id); /* revoked: the same again, and a new one, are a stranger's */
+  msock_engine_on_udp(b->e, b->now, &r.at, p, n);
+  ping_udp(b, &r, &r.node, 0);
+  drain(b);
+  ck_assert_uint_eq(b->udp, 3);
+  ck_assert_uint_eq(counters(b).rx_stranger, 3);
+  ck_assert_uint_eq(counters(b).rx_ping, 2);
   bench_free(b);
 }
 END_TEST
@@ -350,6 +355,12 @@ START_TEST(pongs) {
   answer(b, &r, "203.0.113.1:41641", true); /* by the relay: confirms nothing */
   ck_assert(!direct(b, id));
   ck_assert_uint_eq(counters(b).rx_wrong_transport, 1);
+  const msock_disco_pong invented = {.txid = {1, 2, 3}, .src = rig_addr("203.0.113.1:41641")};
+  const ptrdiff_t m1 = msock_disco_encode_pong(&invented, msg, sizeof msg);
+  const size_t n1 = sealed(b, &r, msg, (size_t)m1, p);
+  msock_engine_on_udp(b->e, b->now, &r.at, p, n1); /* to a ping that was never sent */
+  ck_assert(!direct(b, id));
+  ck_assert_uint_eq(counters(b).rx_unknown_txid, 1);
   answer(b, &r, "203.0.113.1:41641", false); /* it still counts when it comes the right way */
   ck_assert(direct(b, id));
   /* A ping by the relay is answered there, with the relay's stand-in as source. */
@@ -434,16 +445,21 @@ START_TEST(call_me_maybe_in) {
   call_derp(b, &r, &other.node, ep, 3);           /* another source by the relay's word */
   ck_assert_uint_eq(b->udp, 0);
   ck_assert_uint_eq(n_candidates(b, id), 0);
-  uint8_t bad[2 + 18 + 1] = {MSOCK_DISCO_CALL_ME_MAYBE, 0}; /* a cut-off list, another version */
   call_derp(b, &r, &r.node, ep, 3);
   ck_assert_uint_eq(b->udp, 3); /* pinged in the same event */
   ck_assert_uint_eq(n_candidates(b, id), 3);
-  for (size_t len = 2; len <= sizeof bad; len += sizeof bad - 2) {
-    bad[1] = len == 2 ? 0 : 1;
-    n = sealed(b, &r, bad, len, p);
+  static const struct {
+    size_t len;
+    uint8_t version;
+  } bad[] = {{2, 0}, {2 + 17, 0}, {2 + 19, 0}, {2 + 18, 1}}; /* empty, cut off, another version */
+  for (size_t k = 0; k < sizeof bad / sizeof *bad; k++) {
+    uint8_t m[64] = {MSOCK_DISCO_CALL_ME_MAYBE, bad[k].version};
+    memset(m + 2, 0x22, sizeof m - 2);
+    n = sealed(b, &r, m, bad[k].len, p);
     msock_engine_on_derp(b->e, b->now, 7, &r.node, p, n);
     drain(b);
   }
+  ck_assert_uint_eq(counters(b).rx_malformed, sizeof bad / sizeof *bad);
   ck_assert_uint_eq(n_candidates(b, id), 3);
   call_derp(b, &r, &r.node, ep, 3); /* again within a second: no second round now */
   ck_assert_uint_eq(b->udp, 3);
@@ -463,6 +479,34 @@ START_TEST(call_me_maybe_in) {
 }
 END_TEST
 
+/* Messages of peer relays: by UDP they are not even looked at, by DERP they are not spoken yet.
+ * closes: DISCO-18 (via, allocate) */
+START_TEST(relay_messages_change_nothing) {
+  static const uint8_t kinds[] = {MSOCK_DISCO_CALL_ME_MAYBE_VIA, MSOCK_DISCO_ALLOCATE_REQUEST,
+                                  MSOCK_DISCO_ALLOCATE_RESPONSE};
+  bench *b = bench_new(&plain);
+  const rogue r = rogue_new(b, "198.51.100.5:1000");
+  const uint32_t id = admit(b, &r);
+  uint8_t p[MSOCK_ENGINE_PACKET_MAX], m[2 + 4 + 124 + 18] = {0};
+  for (size_t k = 0; k < sizeof kinds; k++) {
+    memset(m, 1, sizeof m);
+    m[0] = kinds[k];
+    m[1] = 0;
+    const size_t n = sealed(b, &r, m, sizeof m, p);
+    msock_engine_on_udp(b->e, b->now, &r.at, p, n);
+    drain(b);
+    ck_assert_uint_eq(counters(b).rx_wrong_transport + counters(b).rx_unspoken +
+                          counters(b).rx_malformed,
+                      2 * k + 1);
+    msock_engine_on_derp(b->e, b->now, 7, &r.node, p, n);
+    drain(b);
+  }
+  ck_assert_uint_eq(b->udp + b->derp, 0);
+  ck_assert_uint_eq(n_candidates(b, id), 0);
+  bench_free(b);
+}
+END_TEST
+
 /* closes: DISCO-24 */
 START_TEST(rotation_of_a_peers_key) {
   bench *b = bench_new(&plain);
@@ -473,6 +517,13 @@ START_TEST(rotation_of_a_peers_key) {
   ping_udp(b, &r, &r.node, 0);
   answer(b, &r, "203.0.113.1:41641", false);
   ck_assert(direct(b, id));
+  uint8_t msg[MSOCK_ENGINE_PACKET_MAX]; /* a ping of ours is in flight at the moment of change */
+  msock_disco_ping asked;
+  b->now += 3 * MSOCK_SEC;
+  msock_engine_on_expiry(b->e, b->now);
+  drain(b);
+  const size_t asked_len = opened(b, &r, msg);
+  ck_assert_int_eq(msock_disco_decode_ping(msg, asked_len, &asked), MSOCK_OK);
   const size_t n = ping_of(b, &r, &r.node, 0, p);
   rogue next = r;
   msock_disco_identity_generate(&b->env, &next.me);
@@ -483,6 +534,13 @@ START_TEST(rotation_of_a_peers_key) {
   const uint64_t strangers = counters(b).rx_stranger;
   msock_engine_on_udp(b->e, b->now, &r.at, p, n); /* the old key */
   ck_assert_uint_eq(counters(b).rx_stranger, strangers + 1);
+  msock_disco_pong late = {.src = rig_addr("203.0.113.1:41641")}; /* to the ping from before */
+  memcpy(late.txid, asked.txid, sizeof late.txid);
+  const ptrdiff_t late_len = msock_disco_encode_pong(&late, msg, sizeof msg);
+  const size_t n2 = sealed(b, &next, msg, (size_t)late_len, p);
+  msock_engine_on_udp(b->e, b->now, &next.at, p, n2);
+  ck_assert(!direct(b, id));
+  ck_assert_uint_eq(counters(b).rx_unknown_txid, 1);
   ping_udp(b, &next, &next.node, 0);
   answer(b, &next, "203.0.113.1:41641", false);
   ck_assert(direct(b, id));
@@ -607,6 +665,7 @@ int main(void) {
   tcase_add_test(tc, pongs);
   tcase_add_test(tc, a_withdrawn_best_is_left_at_once_and_learned_ones_stay);
   tcase_add_test(tc, call_me_maybe_in);
+  tcase_add_test(tc, relay_messages_change_nothing);
   tcase_add_test(tc, rotation_of_a_peers_key);
   tcase_add_test(tc, nothing_goes_to_addresses_outside_policy);
   tcase_add_test(tc, direct_off_is_silent_for_an_hour);
