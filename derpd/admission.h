@@ -16,11 +16,12 @@
 #include "derp/server.h"
 #include "io/http.h"
 
-#define MSOCK_DERPD_ADMISSION_CACHE 16384u  /* answers; two keys of one slot push each other out */
-#define MSOCK_DERPD_ADMISSION_WAITING 4096u /* questions that wait for a free call; more: refused  \
-                                             */
-#define MSOCK_DERPD_ADMISSION_CALLS 32u     /* under way at a time */
-#define MSOCK_DERPD_ADMISSION_BODY 4096u    /* of an answer: derp.md 4.5 */
+#define MSOCK_DERPD_ADMISSION_CACHE 16384u /* answers; two keys of one slot push each other out */
+#define MSOCK_DERPD_ADMISSION_WAITING                                                              \
+  4096u                                  /* questions that wait for a free call; more: refused     \
+                                          */
+#define MSOCK_DERPD_ADMISSION_CALLS 32u  /* under way at a time */
+#define MSOCK_DERPD_ADMISSION_BODY 4096u /* of an answer: derp.md 4.5 */
 
 typedef struct msock_derpd_keys { /* sorted */
   msock_node_key *v;

@@ -97,7 +97,7 @@ static void answer_other(relay_client *c, const msock_http1_head *h) {
 }
 
 /* http_listen: everything but the captive check belongs to https. */
-static void answer_plain(relay_client *c, const msock_http1_head *h,
+static void answer_plain(relay_client *c, const msock_http1_head *h, msock_http1_str target,
                          const msock_derp_http_out *judged) {
   const msock_http1_header *host = msock_http1_find(h, "host");
   char url[1024];
@@ -107,14 +107,13 @@ static void answer_plain(relay_client *c, const msock_http1_head *h,
   }
   const bool get = msock_http1_str_is(h->method, "GET") || msock_http1_str_is(h->method, "HEAD");
   const size_t name = host == NULL ? 0 : strcspn(host->value.p, ":\r\n");
-  if (!get || host == NULL || host->value.len == 0 || name == 0 || h->target.p[0] != '/' ||
-      host->value.len + h->target.len + 16 > sizeof url) {
+  if (!get || host == NULL || host->value.len == 0 || name == 0 || target.p[0] != '/' ||
+      host->value.len + target.len + 16 > sizeof url) {
     answer(c, 400, "text/plain", NULL, "use https\n", true);
     return;
   }
   const size_t len = name < host->value.len ? name : host->value.len;
-  snprintf(url, sizeof url, "https://%.*s%.*s", (int)len, host->value.p, (int)h->target.len,
-           h->target.p);
+  snprintf(url, sizeof url, "https://%.*s%.*s", (int)len, host->value.p, (int)target.len, target.p);
   answer(c, 302, "text/plain", url, "", false);
 }
 
@@ -191,16 +190,19 @@ static void look_at_forwarded(relay_client *c, const msock_http1_head *h) {
   }
 }
 
-static void on_head(relay_client *c, const msock_http1_head *h) {
+static void on_head(relay_client *c, msock_http1_head *h) {
+  const msock_http1_str target = h->target;
+  const char *query = memchr(target.p, '?', target.len);
   msock_derp_http_out out;
   c->relay->stats.http_requests++;
   look_at_forwarded(c, h);
   if (c->over) {
     return;
   }
+  h->target.len = query != NULL ? (size_t)(query - target.p) : target.len; /* paths alone decide */
   msock_derp_http_judge(h, &c->relay->key, &out);
   if (c->kind == RELAY_KIND_HTTP) {
-    answer_plain(c, h, &out);
+    answer_plain(c, h, target, &out);
   } else if (!c->relay->v->derp &&
              (out.verdict == MSOCK_DERP_HTTP_UPGRADE || out.verdict == MSOCK_DERP_HTTP_WEBSOCKET)) {
     answer(c, 404, "text/plain", NULL, "derp server disabled\n", true);

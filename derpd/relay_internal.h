@@ -8,7 +8,9 @@
 #include "io/stream.h"
 #include "io/tcp_listener.h"
 
-#define RELAY_OUT_MAX 65536u /* our own bytes that wait on one connection; more close it */
+/* Our own bytes that wait on one connection: the largest frame in a message, and answers to pings;
+ * more close it. */
+#define RELAY_OUT_MAX (2u * 65536u)
 
 typedef enum relay_kind {
   RELAY_KIND_DERP = 0, /* listen */

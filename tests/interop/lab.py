@@ -307,7 +307,7 @@ class Certificates:
         self._openssl("req", *self._new_key(), "-keyout", self.key(name), "-out", request,
                       "-subj", f"/CN={name}")
         self._openssl("x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", self.ca_key,
-                      "-CAcreateserial", "-days", "2", "-extfile", extensions,
+                      "-CAcreateserial", "-days", "90", "-extfile", extensions,
                       "-out", self.certificate(name))
 
     def certificate(self, name):

@@ -1,9 +1,18 @@
 """derpd under stock clients: the only relay of two tailscaled without UDP, admission by headscale's
 /verify, restarts, and what the stock tools say about it."""
-from lab import require
+import pathlib
+import re
+import shutil
+import socket
+import time
+
+from lab import DERP_NAME, HUB_IP, command, parse_json, require, wait_until
 from peers import transfer
 from scenario import scenario
 from scenarios_traffic import check_pings, has_relay, join_both
+from servers import CONTROL_PORT, DERP_CODE, START_TIMEOUT_S
+
+MOVE_TIMEOUT_S = 90.0  # a stock node looks for another home every 20 to 26 s
 
 BULK_BYTES = 100 << 20
 
@@ -33,3 +42,215 @@ def derpd_stock_pair(lab):
     relayed = after["derp_bytes_received"] - before["derp_bytes_received"]
     require(relayed >= BULK_BYTES, f"derpd saw {relayed:.0f} bytes of {BULK_BYTES}")
     return f"{pong}; {BULK_BYTES / seconds / 1e6:.1f} MB/s"
+
+
+# -- restarts ------------------------------------------------------------------------------------
+
+ECHO_PORT = 7103
+ECHO_TIMEOUT_S = 60.0
+
+
+class EchoSession:
+    """A TCP session over the tunnel: what one end sends comes back from the other."""
+
+    def __init__(self, first, second):
+        listener = second.namespace.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.bind((second.address(), ECHO_PORT))
+        listener.listen(1)
+        self.near = first.namespace.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self.near.settimeout(ECHO_TIMEOUT_S)
+        self.near.connect((second.address(), ECHO_PORT))
+        self.far, _ = listener.accept()
+        self.far.settimeout(ECHO_TIMEOUT_S)
+        listener.close()
+        self.sent = 0
+
+    def exchange(self, size_bytes=4096):
+        """Bytes there and back; gives the seconds that took."""
+        began = time.monotonic()
+        self.sent += 1
+        payload = bytes([self.sent % 256]) * size_bytes
+        self.near.sendall(payload)
+        self.far.sendall(self.read(self.far, size_bytes))
+        require(self.read(self.near, size_bytes) == payload, "bytes changed on the way")
+        return time.monotonic() - began
+
+    @staticmethod
+    def read(link, size_bytes):
+        got = b""
+        while len(got) < size_bytes:
+            chunk = link.recv(size_bytes - len(got))
+            require(chunk, "the TCP session was lost")
+            got += chunk
+        return got
+
+    def close(self):
+        self.near.close()
+        self.far.close()
+
+
+@scenario(stand_in=False)
+def derpd_restart(lab):
+    """SIGTERM and a new derpd: no TCP session over the tunnel is lost, the exit status is 0"""
+    # closes: M24 M43 SERVER-28
+    first, second = relayed_pair(lab)
+    session = EchoSession(first, second)
+    session.exchange()
+    key = relay_key(lab)
+    require(lab.relay.health("/readyz") == 200, "not ready before the drain")
+    healthy, ready = lab.relay.drain()
+    require((healthy, ready) == (200, 503), f"while draining: healthz {healthy}, readyz {ready}")
+    status = lab.relay.process.child.wait(START_TIMEOUT_S)
+    lab.relay.process.child = None
+    require(status == 0, f"derpd ended with status {status}")
+    lab.relay.process.start()
+    lab.relay.wait_ready()
+    seconds = session.exchange()
+    session.close()
+    require(relay_key(lab) == key, "the relay has another key after its restart")
+    return f"the session went on after {seconds:.1f} s"
+
+
+@scenario(stand_in=False)
+def derpd_killed(lab):
+    """kill -9 under load: clients are back, the session lives, the identity is kept"""
+    # closes: M25
+    first, second = relayed_pair(lab)
+    session = EchoSession(first, second)
+    key = relay_key(lab)
+    for _ in range(20):
+        session.exchange(65536)
+    lab.relay.kill()
+    lab.relay.process.start()
+    lab.relay.wait_ready()
+    seconds = session.exchange(65536)
+    session.close()
+    require(relay_key(lab) == key, "the relay has another key after it was killed")
+    return f"the session went on after {seconds:.1f} s"
+
+
+def relay_key(lab):
+    """The relay's public key, as its log tells it."""
+    found = re.findall(r"relay\.identity key=(nodekey:[0-9a-f]{64})", lab.relay.process.log_since(0))
+    require(found, "derpd's log does not tell its key")
+    return found[-1]
+
+
+@scenario(stand_in=False, relays=2)
+def derpd_two_regions(lab):
+    """with a second region nodes move there while the first restarts, and back; sessions live"""
+    first, second = relayed_pair_anywhere(lab)
+    session = EchoSession(first, second)
+    session.exchange()
+    home = first.status()["Self"]["Relay"]
+    by_code = {relay.site.code: relay for relay in lab.relays}
+    other = next(code for code in by_code if code != home)
+    times = []
+    for leave, to in ((home, other), (other, home)):
+        by_code[leave].process.stop()
+        wait_until(lambda to=to: all(node.status()["Self"]["Relay"] == to
+                                     for node in (first, second)),
+                   MOVE_TIMEOUT_S, f"both nodes to move to {to}")
+        times.append(session.exchange())
+        by_code[leave].process.start()
+        by_code[leave].wait_ready()
+    session.close()
+    return f"{home} -> {other} -> {home}; exchanges took {times[0]:.1f} s and {times[1]:.1f} s"
+
+
+ONLY_TO_HUB = ("add table inet lab; "
+               "add chain inet lab out { type filter hook output priority 0; }; "
+               'add rule inet lab out oifname "eth0" ip daddr != %s meta l4proto udp drop')
+
+
+def relayed_pair_anywhere(lab):
+    """As relayed_pair, with whatever region each node likes best. STUN works: without UDP a stock
+    node takes an answer to its ICMP echo for a living relay, and both regions have one address."""
+    first, second = lab.stock("first"), lab.stock("second")
+    for node in (first, second):
+        node.namespace.nft(ONLY_TO_HUB % HUB_IP)
+        node.up()
+    first.wait_peer(second, lambda peer: peer["Relay"], "with a relay")
+    first.wait_ping(second.address())
+    return first, second
+
+
+# -- admission -----------------------------------------------------------------------------------
+
+VERIFY_URL = f"http://{HUB_IP}:{CONTROL_PORT}/verify"
+
+
+@scenario(stand_in=False, derpd_flags=("-verify-client-url", VERIFY_URL))
+def derpd_verify(lab):
+    """admission by headscale's /verify: its nodes are let in, a stranger's key is not"""
+    # closes: SERVER-22
+    first, second = relayed_pair(lab)
+    seconds, intact = transfer(first, second, 1 << 20)
+    require(intact, "bytes changed on the way")
+    before = lab.relay.counters()
+    require(before["tsderp_admission_admitted_total"] >= 2, "nobody was admitted by the URL")
+    require(before["tsderp_admission_refused_total"] == 0, "a node of the tailnet was refused")
+    done = derpprobe(lab)
+    after = lab.relay.counters()
+    require(done.returncode != 0, "derpprobe, whose key headscale does not know, was let in")
+    refused = after["tsderp_admission_refused_total"]
+    require(refused >= 1, "the log has no refusal")
+    return f"{before['tsderp_admission_admitted_total']:.0f} admitted, {refused:.0f} refused"
+
+
+# -- what the stock tools say --------------------------------------------------------------------
+
+
+def derpprobe(lab, timeout_s=60.0):
+    """derper's prober, once, against the first relay: TLS, STUN, and packets through it."""
+    path = lab.directory / "derpmap.json"
+    path.write_text(lab.relay.map("json", "--address", HUB_IP))
+    names = pathlib.Path("/etc/netns") / lab.hub.name  # what ip-netns(8) puts over /etc
+    names.mkdir(parents=True)
+    try:
+        (names / "hosts").write_text(f"{HUB_IP} {DERP_NAME}\n")
+        argv = [str(lab.run.peer("derpprobe")), "-once", "-spread=false",
+                "-derp-map", f"file://{path}"]
+        return command(lab.hub.wrap(argv), timeout_s, env=lab.run.environment(lab.directory))
+    finally:
+        shutil.rmtree(names)
+
+
+@scenario(stand_in=False)
+def derpd_derpprobe(lab):
+    """derper's own prober is content: TLS, STUN, and packets through the relay"""
+    done = derpprobe(lab)
+    text = f"{done.stdout}{done.stderr}"
+    require(done.returncode == 0 and " bad: " not in text, f"derpprobe: {text.strip()}")
+    good = re.findall(r" good: (\S+):", text)
+    require(any(name.endswith("/mesh") for name in good) and
+            any(name.endswith("/tls") for name in good), f"derpprobe left out probes: {good}")
+    return f"{len(good)} probes"
+
+
+@scenario(stand_in=False, pinned=True)
+def derpd_debug_derp(lab):
+    """`tailscale debug derp` finds nothing wrong"""
+    node = lab.stock("node")
+    node.up()
+    report = parse_json(node.cli("debug", "derp", DERP_CODE).stdout, "debug derp")
+    # The map says that the relay has no IPv6; the tool tries it all the same. And it dislikes every
+    # map with one region.
+    errors = [text for text in report.get("Errors") or [] if "over IPv6" not in text]
+    require(not errors, f"errors: {errors}")
+    warnings = [text for text in report.get("Warnings") or [] if "only a single" not in text]
+    require(not warnings, f"warnings: {warnings}")
+    return f"{len(report['Info'])} lines"
+
+
+@scenario(stand_in=False, pinned=True)
+def derpd_pinned(lab):
+    """a relay with a certificate of its own at a bare address: `derpd map` is all that is needed"""
+    # closes: CLIENT-16
+    first, second = relayed_pair(lab)
+    seconds, intact = transfer(first, second, 4 << 20)
+    require(intact, "bytes changed on the way")
+    counters = lab.relay.counters()
+    fast = counters['derper_tls_active_version{version="tls13"}']
+    require(fast >= 2, f"{fast:.0f} connections over TLS 1.3")
+    return f"{(4 << 20) / seconds / 1e6:.1f} MB/s"

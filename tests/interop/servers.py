@@ -244,28 +244,46 @@ DEFAULT_DERPD = pathlib.Path(__file__).resolve().parent.parent.parent / "bin" / 
 
 class Derpd(Derper):
     """derpd in derper's place: the same addresses, the same certificate, derper's own flags where
-    it has them. `flags` are further ones."""
+    it has them. `flags` are further ones. pinned: no certificate is given and no name; the map that
+    nodes get is what `derpd map` prints."""
 
     ADMIN_PORT_OFFSET = 10000  # its admin listener stands on loopback
 
-    def __init__(self, lab, site=DERP_SITES[0], flags=()):
+    def __init__(self, lab, site=DERP_SITES[0], flags=(), pinned=False):
         self.lab = lab
         self.site = site
-        self.name = f"derpd-{site.region}"
-        self.state = lab.directory / self.name
+        self.pinned = pinned
+        name = f"derpd-{site.region}"
+        self.state = lab.directory / name
         self.state.mkdir(mode=0o700)
         self.admin_port = self.ADMIN_PORT_OFFSET + site.port
         program = pathlib.Path(os.environ.get("DERPD", DEFAULT_DERPD))
         require(program.exists(), f"{program} is not built (./dev build)")
         self.program = lab.run.public(program)
+        certificate = (["-hostname", HUB_IP] if pinned else
+                       ["-hostname", DERP_NAME, "-certmode", "manual",
+                        "-certdir", lab.run.certificates.directory])
         self.flags = ["-a", f":{site.port}", "-http-port", str(site.http_port),
-                      "-stun-port", str(site.stun_port), "-hostname", DERP_NAME,
-                      "-certmode", "manual", "-certdir", str(lab.run.certificates.directory),
-                      "--statedir", str(self.state), "-stun", "--log-level", "debug",
+                      "-stun-port", str(site.stun_port), *certificate,
+                      "--statedir", self.state, "-stun", "--log-level", "debug",
                       "--admin-listen", f"127.0.0.1:{self.admin_port}", *flags]
-        self.process = lab.process(lab.hub, self.name, [self.program, *self.flags],
-                                   lab.run.environment(self.state))
+        self.env = lab.run.environment(self.state)
+        if pinned:
+            self.site = PinnedSite(site, self.map("yaml"))
+        self.process = lab.process(lab.hub, name, [self.program, *self.flags], self.env)
         self.wait_ready()
+
+    def map(self, form, *flags):
+        """What `derpd map` prints for these settings."""
+        words = [self.program, "map", "--format", form, "--region-id", self.site.region,
+                 "--region-code", self.site.code, *flags, *self.flags]
+        return must(self.lab.hub.wrap([str(word) for word in words]), env=self.env)
+
+    def wait_ready(self):
+        if self.pinned:
+            wait_until(self.listens, START_TIMEOUT_S, "derpd to listen", interval_s=0.05)
+        else:
+            super().wait_ready()
 
     def counters(self):
         status, text = self.lab.hub.http_get("127.0.0.1", self.admin_port, "/metrics")
@@ -276,6 +294,24 @@ class Derpd(Derper):
     def health(self, path):
         """Status of /healthz or /readyz."""
         return self.lab.hub.http_get("127.0.0.1", self.admin_port, path)[0]
+
+    def drain(self):
+        """SIGTERM, and what /healthz and /readyz say then."""
+        self.process.send_signal(signal.SIGTERM)
+        return wait_until(lambda: (self.health("/readyz") == 503 and
+                                   (self.health("/healthz"), self.health("/readyz"))),
+                          START_TIMEOUT_S, "derpd to drain", interval_s=0.02)
+
+
+class PinnedSite(DerpSite):
+    """A relay whose map entry is derpd's own word."""
+
+    def __init__(self, site, text):
+        super().__init__(site.region, site.code, site.port, site.http_port, site.stun_port)
+        self.text = text
+
+    def map_entry(self):
+        return self.text.split("regions:\n", 1)[1]
 
 
 PROXY_CONFIG = """\
