@@ -147,9 +147,11 @@ struct sim_control {
   msock_derp_map map;
   uint32_t fakes;
   char *policy;
-  char *saved; /* the nodes, over a restart; NULL: none yet */
+  sim_rng rng; /* of fake peers that come later */
+  bool forgets;
+  char *saved; /* the nodes, over a restart of a server that forgets; NULL: none yet */
   msock_env env;
-  msock_tailnet *tailnet;
+  msock_tailnet *tailnet; /* NULL: not made yet, or down and forgotten */
   msock_tscontrol *server;
 };
 
@@ -174,26 +176,11 @@ static void join_maps(sim_relay *const *relays, size_t n, msock_derp_map *out) {
   free(regions);
 }
 
-static void save(void *ctx) {
-  sim_control *c = ctx;
-  size_t len = 0;
-  free(c->saved);
-  c->saved = msock_tailnet_state(c->tailnet, &len);
-}
-
-void sim_control_start(sim_control *c) {
-  if (c->s.process != NULL) {
-    return;
-  }
-  sim_process *before = begin(&c->s);
+static void make_tailnet(sim_control *c) {
   const msock_tailnet_cfg tailnet = {.domain = "sim.example",
                                      .packet_filters = c->policy,
                                      .derp_map = &c->map,
                                      .fake_peers = c->fakes};
-  c->env = msock_loop_env(c->s.loop);
-  if (c->s.runs == 1) {
-    msock_machine_private_generate(&c->env, &c->key);
-  }
   c->tailnet = msock_tailnet_new(&c->env, &tailnet);
   assert(c->tailnet != NULL);
   if (c->saved != NULL) {
@@ -201,13 +188,47 @@ void sim_control_start(sim_control *c) {
     assert(e == MSOCK_OK);
     (void)e;
   }
+}
+
+/* The connections are gone: nobody is online, nothing is left to send. */
+static void put_away(sim_control *c) {
+  msock_tailnet_out out;
+  size_t len = 0;
+  for (size_t i = 0; i < c->tailnet->n_nodes; i++) {
+    msock_tailnet_on_conn_closed(c->tailnet, c->tailnet->nodes[i]->conn);
+  }
+  while (msock_tailnet_next_output(c->tailnet, &out)) {
+    free(out.body);
+  }
+  if (c->forgets) {
+    free(c->saved);
+    c->saved = msock_tailnet_state(c->tailnet, &len);
+    msock_tailnet_free(c->tailnet);
+    c->tailnet = NULL;
+  }
+}
+
+static bool is_up(const sim_control *c) {
+  return c->s.process != NULL;
+}
+
+void sim_control_start(sim_control *c) {
+  if (is_up(c)) {
+    return;
+  }
+  sim_process *before = begin(&c->s);
+  c->env = msock_loop_env(c->s.loop);
+  if (c->s.runs == 1) {
+    msock_machine_private_generate(&c->env, &c->key);
+  }
+  if (c->tailnet == NULL) {
+    make_tailnet(c);
+  }
   const msock_tscontrol_cfg cfg = {
       .listen = {.ip = sim_host_address(c->s.host), .port = SIM_CONTROL_PORT},
       .key = &c->key,
       .tailnet = c->tailnet,
       .early_payload = true,
-      .changed = save,
-      .ctx = c,
       .log = sim_process_log(c->s.process)};
   const msock_err e = msock_tscontrol_new(c->s.loop, c->s.egress, &cfg, &c->server);
   assert(e == MSOCK_OK);
@@ -225,6 +246,7 @@ sim_control *sim_control_new(sim_io *io, sim_host *host, const sim_control_confi
   snprintf(c->url, sizeof c->url, "http://%s:%u", msock_ip_text(&at, ip), SIM_CONTROL_PORT);
   join_maps(config->relays, config->n_relays, &c->map);
   c->fakes = config->fake_peers;
+  sim_rng_init(&c->rng, sim_io_world(io), "control: fake peers");
   if (config->policy != NULL) {
     c->policy = msock_tailnet_filters_text(config->policy, strlen(config->policy), why);
     assert(c->policy != NULL);
@@ -238,10 +260,8 @@ void sim_control_kill(sim_control *c) {
     sim_process_mute(c->s.process);
     sim_process *before = sim_process_enter(c->s.process);
     msock_tscontrol_free(c->server);
-    save(c);
-    msock_tailnet_free(c->tailnet);
     c->server = NULL;
-    c->tailnet = NULL;
+    put_away(c);
     finish(&c->s, before);
   }
 }
@@ -249,6 +269,7 @@ void sim_control_kill(sim_control *c) {
 void sim_control_free(sim_control *c) {
   if (c != NULL) {
     sim_control_kill(c);
+    msock_tailnet_free(c->tailnet);
     msock_derp_map_clear(&c->map);
     free(c->policy);
     free(c->saved);
@@ -257,7 +278,11 @@ void sim_control_free(sim_control *c) {
 }
 
 bool sim_control_is_running(const sim_control *c) {
-  return c->s.process != NULL;
+  return is_up(c);
+}
+
+void sim_control_set_forgetful(sim_control *c, bool on) {
+  c->forgets = on;
 }
 
 const char *sim_control_url(const sim_control *c) {
@@ -284,12 +309,14 @@ static tailnet_node *find_node(const sim_control *c, const sim_node *n) {
   return NULL;
 }
 
-/* The message goes out in the server's next turn; frees it. */
+/* The message goes out in the server's next turn; frees it. Nobody hears it while it is down. */
 static void send_all(sim_control *c, const tailnet_node *but, tailnet_text *msg) {
   assert(!msg->bad);
-  msock_tailnet_send_others(c->tailnet, sim_process_now_us(c->s.process), but, msg);
+  if (is_up(c)) {
+    msock_tailnet_send_others(c->tailnet, sim_process_now_us(c->s.process), but, msg);
+    sim_process_wake(c->s.process);
+  }
   free(msg->p);
-  sim_process_wake(c->s.process);
 }
 
 void sim_control_set_derp_map(sim_control *c, sim_relay *const *relays, size_t n) {
@@ -311,7 +338,7 @@ bool sim_control_has(const sim_control *c, const sim_node *n) {
 
 void sim_control_remove(sim_control *c, const sim_node *n) {
   tailnet_node *t = find_node(c, n);
-  if (t != NULL) {
+  if (t != NULL && is_up(c)) {
     sim_process *before = sim_process_enter(c->s.process);
     msock_tailnet_remove(c->tailnet, sim_process_now_us(c->s.process), t);
     sim_process_leave(before);
@@ -328,7 +355,7 @@ static void announce(sim_control *c, const tailnet_node *t) {
 
 void sim_control_rename(sim_control *c, const sim_node *n, const char *host_name) {
   tailnet_node *t = find_node(c, n);
-  if (t != NULL && msock_tailnet_rename(c->tailnet, t, host_name)) {
+  if (t != NULL && is_up(c) && msock_tailnet_rename(c->tailnet, t, host_name)) {
     announce(c, t);
   }
 }
@@ -349,7 +376,7 @@ static void add_expired(const sim_control *c, const tailnet_node *t, const char 
 void sim_control_expire(sim_control *c, const sim_node *n) {
   tailnet_node *t = find_node(c, n);
   tailnet_text others = {0}, own = {0};
-  if (t == NULL) {
+  if (t == NULL || !is_up(c)) {
     return;
   }
   add_expired(c, t, "{\"PeersChanged\":[", "]}", &others);
@@ -369,7 +396,7 @@ void sim_control_add_fakes(sim_control *c, uint32_t n) {
   }
   t->fakes = realloc(t->fakes, c->fakes * sizeof *t->fakes);
   assert(t->fakes != NULL && c->fakes <= MSOCK_TAILNET_FAKES_MAX);
-  c->env.random(c->env.ctx, t->fakes + t->cfg.fake_peers, n * sizeof *t->fakes);
+  sim_rng_fill(&c->rng, t->fakes + t->cfg.fake_peers, n * sizeof *t->fakes);
   for (uint32_t i = t->cfg.fake_peers; i < c->fakes; i++) {
     msock_tailnet_addf(&msg, i == t->cfg.fake_peers ? "{\"PeersChanged\":[" : ",");
     msock_tailnet_add_fake(t, i, &msg);

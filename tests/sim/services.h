@@ -45,7 +45,12 @@ bool sim_control_is_running(const sim_control *c);
 const char *sim_control_url(const sim_control *c); /* for sim_node_config.login_server */
 sim_host *sim_control_host(const sim_control *c);
 
-/* Operations of an admin. Nothing while it is down. */
+/* A restart loses disco keys, endpoints and homes, as tscontrol does it; else they stay, as with
+ * Headscale. */
+void sim_control_set_forgetful(sim_control *c, bool on);
+
+/* Operations of an admin. While it is down: the DERP map and fake peers change for its next start,
+ * the rest does nothing. */
 void sim_control_set_derp_map(sim_control *c, sim_relay *const *relays, size_t n);
 bool sim_control_has(const sim_control *c, const sim_node *n);
 void sim_control_remove(sim_control *c, const sim_node *n);
