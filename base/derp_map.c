@@ -60,7 +60,7 @@ static bool node_equal(const msock_derp_node *a, const msock_derp_node *b) {
 bool msock_derp_region_equal(const msock_derp_region *a, const msock_derp_region *b) {
   if (a->id != b->id || a->n_nodes != b->n_nodes || strcmp(a->code, b->code) != 0 ||
       strcmp(a->name, b->name) != 0 || a->no_measure_no_home != b->no_measure_no_home ||
-      a->score < b->score || a->score > b->score) {
+      a->avoid != b->avoid || a->score < b->score || a->score > b->score) {
     return false;
   }
   for (size_t i = 0; i < a->n_nodes; i++) {

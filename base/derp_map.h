@@ -44,6 +44,7 @@ typedef struct msock_derp_region {
   char code[32];
   char name[64];
   bool no_measure_no_home; /* never probe or home there; still connect when a peer's home */
+  bool avoid;              /* home and its probes stay; nobody new comes */
   double score;            /* HomeParams.RegionScore; 1.0 = neutral */
   msock_derp_node *nodes;  /* in priority order */
   size_t n_nodes;

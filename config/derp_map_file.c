@@ -311,10 +311,7 @@ static msock_err read_region(object *o, msock_derp_region *out) {
   read_text(o, "RegionCode", out->code, sizeof out->code);
   read_text(o, "RegionName", out->name, sizeof out->name);
   out->no_measure_no_home = read_bool(o, "NoMeasureNoHome");
-  if (read_bool(o, "Avoid")) {
-    problem(o, true, field_of(o, "Avoid"), "Avoid", "use NoMeasureNoHome",
-            "deprecated: it has no effect");
-  }
+  out->avoid = read_bool(o, "Avoid");
   return read_nodes(o, out);
 }
 

@@ -61,8 +61,8 @@ msock_err netmap_region_parse(json_object *o, const char *key, msock_derp_region
   }
   copy_text(r.code, sizeof r.code, netmap_str(o, "RegionCode"));
   copy_text(r.name, sizeof r.name, netmap_str(o, "RegionName"));
-  /* Avoid is the older name of the same wish. */
-  r.no_measure_no_home = netmap_bool(o, "NoMeasureNoHome") || netmap_bool(o, "Avoid");
+  r.no_measure_no_home = netmap_bool(o, "NoMeasureNoHome");
+  r.avoid = netmap_bool(o, "Avoid");
   size_t n = nodes ? json_object_array_length(nodes) : 0;
   n = n < MSOCK_DERP_NODES_MAX ? n : MSOCK_DERP_NODES_MAX;
   r.nodes = n ? calloc(n, sizeof *r.nodes) : NULL;

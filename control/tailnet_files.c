@@ -219,7 +219,7 @@ char *msock_tailnet_derp_text(const msock_derp_map *m) {
     msock_tailnet_add_string(&t, r->code);
     msock_tailnet_addf(&t, ",\"RegionName\":");
     msock_tailnet_add_string(&t, r->name);
-    msock_tailnet_addf(&t, "%s,\"Nodes\":[",
+    msock_tailnet_addf(&t, "%s%s,\"Nodes\":[", r->avoid ? ",\"Avoid\":true" : "",
                        r->no_measure_no_home ? ",\"NoMeasureNoHome\":true" : "");
     for (size_t k = 0; k < r->n_nodes; k++) {
       msock_tailnet_addf(&t, "%s", k ? "," : "");

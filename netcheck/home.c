@@ -186,7 +186,9 @@ static void keep_history(home_region *r, uint64_t now_us) {
 static msock_plan_region plan_input(msock_home *h, size_t region) {
   msock_plan_region in = {.home = h->map.regions[region].id == h->home,
                           .last_us = h->regions[region].last_us};
-  if (!h->config.no_stun && !h->map.regions[region].no_measure_no_home) {
+  const msock_derp_region *r = &h->map.regions[region];
+  const bool avoided = r->avoid && !in.home && (!h->full || h->config.sweep);
+  if (!h->config.no_stun && !r->no_measure_no_home && !avoided) {
     in.servers = home_nodes_count_stun(h, region, 4);
     in.v4 = in.servers > 0;
     in.v6 = h->config.ipv6 && home_nodes_count_stun(h, region, 6) > 0;

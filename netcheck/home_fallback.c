@@ -23,7 +23,7 @@ static uint64_t left_us(const msock_home *h, uint64_t now_us, uint64_t most_us) 
 void home_https_start(msock_home *h) {
   h->phase = PHASE_HTTPS;
   for (size_t i = 0; i < h->map.n_regions; i++) {
-    const bool ask = !h->config.no_https && home_region_eligible(h, i);
+    const bool ask = !h->config.no_https && !h->map.regions[i].avoid && home_region_eligible(h, i);
     h->regions[i].https = ask ? HTTPS_WANTED : HTTPS_DONE;
     h->regions[i].https_node = 0;
     if (ask) {

@@ -155,5 +155,5 @@ bool home_region_eligible(const msock_home *h, size_t region) {
         relay || (!r->nodes[j].stun_only &&
                   (!h->config.no_names || home_nodes_relay(h, region, j, &addr) != ADDRESS_NEVER));
   }
-  return relay && !r->no_measure_no_home;
+  return relay && !r->no_measure_no_home && (!r->avoid || r->id == h->home);
 }

@@ -37,6 +37,7 @@ static const char yaml_form[] = "regions:\n"
                                 "        certname: sha256-raw:" PIN "\n"
                                 "  900:\n"
                                 "    regionid: 900\n"
+                                "    avoid: true\n"
                                 "    nodes:\n"
                                 "      - name: 900a\n"
                                 "        regionid: 900\n"
@@ -63,7 +64,7 @@ static const char json_form[] =
     "\"NoMeasureNoHome\":true,\"Nodes\":[{\"Name\":\"901a\",\"RegionID\":901,"
     "\"HostName\":\"lab.example.com\",\"IPv4\":\"none\",\"IPv6\":\"2001:db8::1\",\"STUNPort\":-1,"
     "\"DERPPort\":8443,\"CertName\":\"sha256-raw:" PIN "\"}]},"
-    "\"900\":{\"RegionID\":900,\"Avoid\":false,\"Latitude\":48.1,\"Longitude\":-11.5,"
+    "\"900\":{\"RegionID\":900,\"Avoid\":true,\"Latitude\":48.1,\"Longitude\":-11.5,"
     "\"Nodes\":[{\"Name\":\"900a\",\"RegionID\":900,"
     "\"HostName\":\"derp.example.com\",\"IPv4\":\"198.51.100.1\",\"stun_plain\":true},"
     "{\"Name\":\"900b\",\"RegionID\":900,\"HostName\":\"stun.example.com\",\"STUNOnly\":true,"
@@ -94,7 +95,9 @@ START_TEST(headscale_yaml) {
   ck_assert(n->stun_only && n->can_port80 && n->insecure_for_tests && !n->stun_plain);
   ck_assert_uint_eq(n->stun_test_ip.family, 4);
 
+  ck_assert(msock_derp_map_find(&m, 900)->avoid);
   region = msock_derp_map_find(&m, 901);
+  ck_assert(!region->avoid);
   ck_assert_str_eq(region->code, "lab");
   ck_assert_str_eq(region->name, "My Lab");
   ck_assert(region->no_measure_no_home);
@@ -160,9 +163,6 @@ static const struct {
     {NODE(OK ", ipv6: 192.0.2.1"),
      "warning: derp.yaml:1:78: regions.9.nodes[0].ipv6: no IPv6 address: IPv6 is off for this "
      "node; write an IPv6 address or none"},
-    {"regions: {9: {regionid: 9, avoid: true, nodes: [{" OK "}]}}",
-     "warning: derp.yaml:1:35: regions.9.avoid: deprecated: it has no effect; use "
-     "NoMeasureNoHome"},
     {"regions: {9: {regionid: 9, nodes: [{" OK "}]}, 8: {regionid: 8, nodes: []}}",
      "warning: derp.yaml:1:99: regions.8.nodes: no nodes: the region is left out; list its nodes, "
      "or write null for the whole region"},

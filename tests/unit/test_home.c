@@ -181,6 +181,48 @@ START_TEST(regions_and_nodes_that_are_not_asked) {
 }
 END_TEST
 
+/* closes: NC-03 (Avoid) */
+START_TEST(a_region_to_avoid_is_asked_once_or_while_it_is_home) {
+  world *w = world_new(3);
+  world_config(w, (msock_home_config){0});
+  w->stun_us[0] = 2 * MS; /* by far the nearest */
+  w->regions[0].avoid = true;
+  start(w);
+  run_until(w, w->now_us + 10 * SEC);
+  ck_assert_uint_eq(w->sent[0], 1); /* the full round */
+  ck_assert_uint_eq(msock_home_region(w->h), 2);
+  run_until(w, w->now_us + 100 * SEC);
+  ck_assert_uint_ge(w->sent[1], 4);
+  ck_assert_uint_eq(w->sent[0], 1); /* no incremental one */
+  world_free(w);
+
+  w = world_new(3); /* who is there already stays, and measures it */
+  world_config(w, (msock_home_config){0});
+  w->stun_us[0] = 2 * MS;
+  start(w);
+  run_until(w, w->now_us + SEC);
+  ck_assert_uint_eq(msock_home_region(w->h), 1);
+  w->regions[0].avoid = true;
+  ck_assert_int_eq(msock_home_set_map(w->h, w->now_us, &w->map), MSOCK_OK);
+  const size_t sent = w->sent[0];
+  run_until(w, w->now_us + 100 * SEC);
+  ck_assert_uint_ge(w->sent[0], sent + 4);
+  ck_assert_uint_eq(msock_home_region(w->h), 1);
+  world_free(w);
+
+  w = world_new(2); /* nor by HTTPS */
+  w->stun_us[0] = w->stun_us[1] = SILENT;
+  w->regions[0].avoid = true;
+  world_config(w, (msock_home_config){0});
+  start(w);
+  run_until(w, w->now_us + 6 * SEC);
+  ck_assert_uint_eq(w->requests[0], 0);
+  ck_assert_uint_eq(w->requests[1], 1);
+  ck_assert_uint_eq(msock_home_region(w->h), 2);
+  world_free(w);
+}
+END_TEST
+
 START_TEST(names_are_resolved_and_not_counted_in_the_latency) {
   world *w = world_new(1);
   const uint64_t t0 = w->now_us;
@@ -292,6 +334,26 @@ START_TEST(the_third_region_starts_the_stop_timer) {
   ck_assert(report(w)->final);
   ck_assert_uint_eq(report(w)->regions[3].best_us, 0);
   ck_assert_uint_eq(msock_home_region(w->h), 1);
+  world_free(w);
+
+  w = world_new(4); /* incremental: once the slowest. Home is asked beside the fastest three */
+  world_config(w, (msock_home_config){0});
+  w->stun_us[3] = 5 * MS;
+  start(w);
+  run_until(w, w->now_us + SEC);
+  ck_assert_uint_eq(msock_home_region(w->h), 4);
+  for (size_t i = 0; i < 3; i++) {
+    w->stun_us[i] = (30 + i) * MS; /* nearer now, but not by enough to move */
+  }
+  w->stun_us[3] = 35 * MS;
+  run_until(w, w->now_us + 60 * SEC); /* two rounds: home has become the fourth */
+  ck_assert_uint_eq(msock_home_region(w->h), 4);
+  w->stun_us[3] = SILENT;
+  const uint64_t begin = msock_home_next_expiry(w->h);
+  run_until(w, begin + (32 + 32) * MS - 1);
+  ck_assert(report(w)->at_us < begin || !report(w)->final);
+  run_until(w, begin + (32 + 32) * MS);
+  ck_assert(report(w)->at_us > begin && report(w)->final && !report(w)->full);
   world_free(w);
 }
 END_TEST
@@ -604,6 +666,29 @@ START_TEST(a_score_scales_a_region) {
 }
 END_TEST
 
+/* closes: NC-01 (both families) */
+START_TEST(the_full_plan_is_three_probes_for_each_region_and_family) {
+  const msock_plan_region in[] = {{.v4 = true, .v6 = true, .last_us = 5 * MS},
+                                  {0}, /* nobody to ask there */
+                                  {.v6 = true, .home = true},
+                                  {.v4 = true}};
+  static const struct {
+    size_t region;
+    uint8_t family;
+  } want[] = {{0, 4}, {0, 6}, {2, 6}, {3, 4}};
+  msock_plan_set s[8];
+  ck_assert_uint_eq(msock_plan_full(in, 4, s), 4);
+  for (size_t i = 0; i < 4; i++) {
+    ck_assert_uint_eq(s[i].region, want[i].region);
+    ck_assert_uint_eq(s[i].family, want[i].family);
+    ck_assert_uint_eq(s[i].tries, 3);
+    for (size_t k = 0; k < 3; k++) {
+      ck_assert_uint_eq(s[i].delay_us[k], k * 100 * MS);
+    }
+  }
+}
+END_TEST
+
 /* closes: NC-02 */
 START_TEST(incremental_plan) {
   const msock_plan_region in[] = {
@@ -677,6 +762,7 @@ static void add_choices(TCase *tc) {
   tcase_add_loop_test(tc, the_choice_has_hysteresis, 0, sizeof choices / sizeof *choices);
   tcase_add_test(tc, the_choice_without_a_home_and_its_edges);
   tcase_add_test(tc, a_score_scales_a_region);
+  tcase_add_test(tc, the_full_plan_is_three_probes_for_each_region_and_family);
   tcase_add_test(tc, incremental_plan);
   tcase_add_test(tc, incremental_plan_of_two_families);
   tcase_add_test(tc, ipv6_servers_are_asked_when_the_socket_can);
@@ -692,6 +778,7 @@ int main(void) {
   tcase_add_test(tc, without_udp_https_decides);
   tcase_add_test(tc, without_stun_at_all_https_starts_at_once);
   tcase_add_test(tc, regions_and_nodes_that_are_not_asked);
+  tcase_add_test(tc, a_region_to_avoid_is_asked_once_or_while_it_is_home);
   tcase_add_test(tc, names_are_resolved_and_not_counted_in_the_latency);
   tcase_add_test(tc, without_names_a_name_only_node_gets_no_packet_and_no_lookup);
   tcase_add_test(tc, a_failed_name_or_a_refused_node_makes_room_for_the_next);
