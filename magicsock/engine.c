@@ -206,12 +206,11 @@ void msock_engine_on_data_sent(msock_engine *e, uint64_t now_us, uint32_t id,
 void msock_engine_on_data_received(msock_engine *e, uint64_t now_us, uint32_t id,
                                    const msock_addr *addr, msock_region_id region) {
   msock_path_peer *p = msock_peers_get(&e->peers, id);
-  (void)now_us;
   if (p == NULL) {
     return;
   }
   if (addr != NULL) {
-    msock_path_heard(p, addr);
+    msock_path_heard(p, now_us, addr);
   } else if (region != 0) {
     p->heard = region;
   }

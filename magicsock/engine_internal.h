@@ -125,7 +125,7 @@ void msock_path_on_pong(msock_engine *e, uint64_t now_us, msock_path_peer *p, ms
 void msock_path_on_relay_pong(msock_path_peer *p, const msock_ping *ping);
 /* WireGuard data, authenticated, came from a UDP address. A ping of the peer does not count: it
  * says nothing about the way there (PATH-33, one-way loss). */
-void msock_path_heard(msock_path_peer *p, const msock_addr *from);
+void msock_path_heard(msock_path_peer *p, uint64_t now_us, const msock_addr *from);
 /* Leaves the direct path, if there is one. */
 void msock_path_leave(msock_engine *e, uint64_t now_us, msock_path_peer *p, msock_why_kind reason,
                       uint32_t value);

@@ -48,7 +48,9 @@
  * peer that has moved is followed in a third of the time. */
 #define MSOCK_ENGINE_PROBE_YIELD 3u
 #define MSOCK_ENGINE_UNANSWERED_US (500 * MSOCK_MS) /* data sent, nothing heard: heartbeat now */
-#define MSOCK_ENGINE_STALL_US (5 * MSOCK_SEC)   /* a path has so long to carry a handshake: 3.9 */
+#define MSOCK_ENGINE_STALL_US (5 * MSOCK_SEC) /* a path has so long to carry a handshake: 3.9 */
+#define MSOCK_ENGINE_CARRIES_US                                                                    \
+  (11 * MSOCK_SEC) /* it does if data came by it: a peer that only receives says so after 10 s */
 #define MSOCK_ENGINE_BARRED_US (60 * MSOCK_SEC) /* disco passes, data does not: 3.9 */
 #define MSOCK_ENGINE_FLAP_WINDOW_US (60 * MSOCK_SEC)
 #define MSOCK_ENGINE_FLAP_LOSSES 2u /* more in the window: pongs must be repeated */

@@ -153,8 +153,9 @@ void msock_engine_on_data_sent(msock_engine *e, uint64_t now_us, uint32_t id,
                                const msock_addr *addr);
 void msock_engine_on_data_received(msock_engine *e, uint64_t now_us, uint32_t id,
                                    const msock_addr *addr, msock_region_id region);
-/* WireGuard has been without an answer to its handshake for 5 s: a direct path is left for 60 s;
- * one that is younger than 5 s when it has become so old, unless something comes from there. */
+/* WireGuard has been without an answer to its handshake for 5 s: a direct path is left for 60 s,
+ * unless data has come by it in the last 11 s; one that is younger than 5 s when it has become so
+ * old, unless something comes from there. */
 void msock_engine_on_data_stalled(msock_engine *e, uint64_t now_us, uint32_t id);
 /* The handshake was answered after all. */
 void msock_engine_on_data_session(msock_engine *e, uint32_t id);

@@ -274,7 +274,7 @@ static void adopt(msock_engine *e, uint64_t now_us, msock_path_peer *p, msock_ca
     p->beats_known = 0;
   }
   p->adopted_us = now_us;
-  p->stall_due_us = MSOCK_NEVER;
+  p->stall_due_us = p->carried_us = MSOCK_NEVER;
   p->has_best = true;
   p->best = c->addr;
   p->suspect = false;
@@ -348,9 +348,10 @@ void msock_path_on_relay_pong(msock_path_peer *p, const msock_ping *ping) {
   }
 }
 
-void msock_path_heard(msock_path_peer *p, const msock_addr *from) {
+void msock_path_heard(msock_path_peer *p, uint64_t now_us, const msock_addr *from) {
   if (p->has_best && msock_addr_equal(&p->best, from)) {
     p->unanswered_us = p->stall_due_us = MSOCK_NEVER;
+    p->carried_us = now_us;
     if (p->probe_tries > 1) {
       p->probe_tries = 1; /* silence is counted anew */
     }
@@ -411,7 +412,9 @@ void msock_path_bar(msock_engine *e, uint64_t now_us, msock_path_peer *p, bool l
 }
 
 void msock_path_stalled(msock_engine *e, uint64_t now_us, msock_path_peer *p) {
-  if (!msock_path_direct(p, now_us)) {
+  /* One lost initiation is 5 s without an answer; what else comes by this path tells. */
+  if (!msock_path_direct(p, now_us) ||
+      msock_since(now_us, p->carried_us) < MSOCK_ENGINE_CARRIES_US) {
     return;
   }
   if (msock_since(now_us, p->adopted_us) >= MSOCK_ENGINE_STALL_US) {

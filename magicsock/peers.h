@@ -92,6 +92,7 @@ typedef struct msock_path_peer {
   uint64_t unanswered_us;  /* first data sent to the best since anything was heard from it */
   uint64_t sent_us;        /* last data, by whichever way */
   uint64_t adopted_us;     /* the best is used since then */
+  uint64_t carried_us;     /* last data, authenticated, that came from the best */
   uint64_t stall_due_us;   /* WireGuard had no answer when the path was too young to be blamed */
   uint64_t lost;           /* bit i: the heartbeat i before the last has no pong */
 

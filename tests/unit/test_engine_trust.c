@@ -292,6 +292,23 @@ START_TEST(a_young_path_is_not_blamed_for_an_old_handshake) {
 }
 END_TEST
 
+/* With loss an initiation may be lost, 5 s are over, and data flows all the time. */
+START_TEST(a_path_that_carries_data_is_not_blamed_for_a_handshake) {
+  rig *r = direct_pair(1, &plain);
+  const uint32_t id = rig_id(r, 0, 1);
+  const msock_addr b = {.ip = r->node[1].outside, .port = RIG_PORT};
+  rig_run(r, 10 * MSOCK_SEC);
+  msock_engine_on_data_received(r->node[0].e, r->now_us, id, &b, 0);
+  rig_run(r, 21 * MSOCK_SEC - 1);
+  msock_engine_on_data_stalled(r->node[0].e, r->now_us, id);
+  ck_assert(rig_direct(r, 0, 1));
+  rig_run(r, 21 * MSOCK_SEC); /* 11 s: a peer that got data would have sent a keepalive */
+  msock_engine_on_data_stalled(r->node[0].e, r->now_us, id);
+  ck_assert(!rig_direct(r, 0, 1));
+  rig_free(r);
+}
+END_TEST
+
 /* The peer moves: its new address is as far away as the old one was, so it is no better. */
 START_TEST(a_silent_address_yields_to_one_that_answers) {
   rig *r = direct_pair((uint64_t)_i, &plain);
@@ -501,6 +518,7 @@ int main(void) {
   tcase_add_test(tc, half_the_pings_lost_and_a_clean_relay_means_relay);
   tcase_add_test(tc, stalled_data_leaves_the_path_for_60_s_and_no_longer);
   tcase_add_test(tc, a_young_path_is_not_blamed_for_an_old_handshake);
+  tcase_add_test(tc, a_path_that_carries_data_is_not_blamed_for_a_handshake);
   tcase_add_loop_test(tc, a_silent_address_yields_to_one_that_answers, 0, 20);
   tcase_add_loop_test(tc, equal_addresses_with_jitter_switch_once_a_minute_at_most, 0, 3);
   tcase_add_test(tc, a_path_lost_three_times_in_a_minute_must_prove_itself);
