@@ -234,6 +234,7 @@ static void on_gone(void *ctx, msock_localapi_req req) {
   msock_node *n = ctx;
   msock_node_debug_gone(n, req);
   msock_node_netcheck_gone(n, req);
+  msock_node_bus_gone(n, req);
   for (size_t i = 0; i < MSOCK_PINGS_MAX; i++) {
     msock_node_ping *k = &n->pings[i];
     if (k->in_use && k->req.conn == req.conn && k->req.serial == req.serial) {
@@ -305,6 +306,7 @@ msock_localapi_backend msock_node_api_backend(msock_node *n) {
       .ping = on_ping,
       .whois = on_whois,
       .metrics = on_metrics,
+      .watch = msock_node_watch,
       .why = on_why,
       .debug_endpoints = on_endpoints,
       .debug_rebind = on_rebind,

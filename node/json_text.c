@@ -129,8 +129,12 @@ void msock_json_seconds(msock_json_text *j, const char *key, uint64_t us) {
 }
 
 void msock_json_null(msock_json_text *j, const char *key) {
+  msock_json_raw(j, key, "null");
+}
+
+void msock_json_raw(msock_json_text *j, const char *key, const char *json) {
   begin(j, key);
-  append(j, "null", 4);
+  append(j, json, strlen(json));
 }
 
 /* Days since 1970-01-01 to a date of the Gregorian calendar, by eras of 400 years that begin on

@@ -24,6 +24,7 @@ void msock_json_u64(msock_json_text *j, const char *key, uint64_t v);
 /* Microseconds as seconds with six decimals. */
 void msock_json_seconds(msock_json_text *j, const char *key, uint64_t us);
 void msock_json_null(msock_json_text *j, const char *key);
+void msock_json_raw(msock_json_text *j, const char *key, const char *json); /* is JSON already */
 /* RFC 3339 in UTC; 0 prints the reference's zero time, "0001-01-01T00:00:00Z". */
 void msock_json_time(msock_json_text *j, const char *key, uint64_t wall_us);
 

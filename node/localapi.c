@@ -26,6 +26,7 @@ struct msock_localapi {
   uint32_t serial;
   uint64_t now_us; /* of the call under way, for answers made inside it */
   bool used[MSOCK_LOCALAPI_CONNS_MAX];
+  bool streams[MSOCK_LOCALAPI_CONNS_MAX]; /* its answer goes on until it is closed */
   msock_localapi_conn conns[MSOCK_LOCALAPI_CONNS_MAX];
 };
 
@@ -229,6 +230,17 @@ static void run_metrics(const call *c) {
   c->l->backend.metrics(c->l->backend.ctx, c->req);
 }
 
+static void run_watch(const call *c) {
+  char text[24], *end = NULL;
+  const bool decoded = param(c, "mask", text, sizeof text);
+  const uint64_t mask = strtoull(text, &end, 10);
+  if (!decoded || *end != '\0' || text[0] == '-') {
+    fail(c, 400, "parameter mask must be a number");
+    return;
+  }
+  c->l->backend.watch(c->l->backend.ctx, c->req, mask);
+}
+
 static void run_why(const call *c) {
   char text[MSOCK_IP_TEXT_MAX];
   msock_ip ip;
@@ -293,6 +305,7 @@ static const route routes[] = {
     {"ping", "POST", false, run_ping},
     {"whois", "GET", false, run_whois},
     {"metrics", "GET", false, run_metrics},
+    {"watch-ipn-bus", "GET", false, run_watch},
     {"why", "GET", false, run_why},
     {"debug-endpoints", "GET", false, run_debug_endpoints},
     {"debug-rebind", "POST", true, run_debug_rebind},
@@ -430,10 +443,10 @@ void msock_localapi_closed(msock_localapi *l, uint32_t conn) {
   if (!in_use(l, conn)) {
     return;
   }
-  const bool waiting = l->conns[conn].stage == MSOCK_LOCALAPI_WAIT;
+  const bool waiting = l->conns[conn].stage == MSOCK_LOCALAPI_WAIT || l->streams[conn];
   const msock_localapi_req req = {conn, l->conns[conn].serial};
   msock_localapi_conn_clear(&l->conns[conn]);
-  l->used[conn] = false;
+  l->used[conn] = l->streams[conn] = false;
   if (waiting && l->backend.gone != NULL) {
     l->backend.gone(l->backend.ctx, req);
   }
@@ -518,6 +531,22 @@ void msock_localapi_reply_none(msock_localapi *l, uint64_t now_us, msock_localap
   msock_localapi_conn *c = waiting_for(l, req);
   if (c != NULL) {
     msock_localapi_conn_answer(c, now_us, 204, "", NULL, 0);
+  }
+}
+
+void msock_localapi_stream(msock_localapi *l, uint64_t now_us, msock_localapi_req req,
+                           const char *content_type) {
+  msock_localapi_conn *c = waiting_for(l, req);
+  if (c != NULL) {
+    l->streams[req.conn] = true;
+    msock_localapi_conn_stream(c, now_us, content_type);
+  }
+}
+
+void msock_localapi_push(msock_localapi *l, uint64_t now_us, msock_localapi_req req, const char *p,
+                         size_t len) {
+  if (in_use(l, req.conn) && l->streams[req.conn] && l->conns[req.conn].serial == req.serial) {
+    msock_localapi_conn_push(&l->conns[req.conn], now_us, p, len);
   }
 }
 

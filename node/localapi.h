@@ -18,6 +18,12 @@
  *   POST  /localapi/v0/ping?ip=&type=[&size=]   read    ipnstate.PingResult
  *   GET   /localapi/v0/whois?addr=              read    apitype.WhoIsResponse
  *   GET   /localapi/v0/metrics                  read    Prometheus text
+ *   GET   /localapi/v0/watch-ipn-bus?mask=      read    a line of ipn.Notify for each change,
+ * without end: State, BrowseToURL, Prefs, and as
+ *                                                       {"TSNode":{"LastError"}} what went wrong.
+ *                                                       mask: ipn.NotifyWatchOpt, the initial State
+ *                                                       (2) and Prefs (4); others are ignored, no
+ *                                                       NetMap is sent
  * and ours:
  *   GET   /localapi/v0/why?ip=                  read    text: why a peer is on its path
  *   GET   /localapi/v0/debug-endpoints          read    {"Self": [...], "Peers": [...]}
@@ -49,6 +55,7 @@
 #define MSOCK_LOCALAPI_RECV_US UINT64_C(10000000)  /* first to last byte of a request */
 #define MSOCK_LOCALAPI_SEND_US UINT64_C(30000000)  /* without progress of an answer */
 #define MSOCK_LOCALAPI_LINGER_US UINT64_C(5000000) /* after the last answer, for its end */
+#define MSOCK_LOCALAPI_BACKLOG_MAX (64u * 1024u)   /* of a watcher that does not read; then over */
 #define MSOCK_LOCALAPI_CAPTURE_S_MAX 600u          /* of one capture; memory is bounded as well */
 #define MSOCK_LOCALAPI_PING_SIZE_MAX 1200u         /* payload bytes; fits the tunnel MTU of 1280 */
 
@@ -89,6 +96,8 @@ typedef struct msock_localapi_backend {
   /* addr is as given: an IP, ip:port, or "nodekey:<hex>". 404 when there is no such node. */
   void (*whois)(void *ctx, msock_localapi_req req, const char *addr);
   void (*metrics)(void *ctx, msock_localapi_req req);
+  /* Answers with msock_localapi_stream and pushes until gone. */
+  void (*watch)(void *ctx, msock_localapi_req req, uint64_t mask);
   /* Text, or 404 when no peer has the address. */
   void (*why)(void *ctx, msock_localapi_req req, const msock_ip *ip);
   void (*debug_endpoints)(void *ctx, msock_localapi_req req);
@@ -146,6 +155,12 @@ void msock_localapi_reply(msock_localapi *l, uint64_t now_us, msock_localapi_req
 void msock_localapi_reply_error(msock_localapi *l, uint64_t now_us, msock_localapi_req req,
                                 int status, const char *message);
 void msock_localapi_reply_none(msock_localapi *l, uint64_t now_us, msock_localapi_req req);
+/* An answer that goes on: its head now, its body in pieces until the caller leaves (gone). A caller
+ * that does not read them is dropped. Pieces for a stale req are dropped. */
+void msock_localapi_stream(msock_localapi *l, uint64_t now_us, msock_localapi_req req,
+                           const char *content_type);
+void msock_localapi_push(msock_localapi *l, uint64_t now_us, msock_localapi_req req, const char *p,
+                         size_t len);
 /* First connection at or after from that has bytes to send or is not OPEN; -1 = none. The drain of
  * the owner: for (c = next_ready(l, 0); c >= 0; c = next_ready(l, c + 1)) send. */
 int msock_localapi_next_ready(const msock_localapi *l, uint32_t from);

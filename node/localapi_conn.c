@@ -1,5 +1,6 @@
 #include "node/localapi_conn.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -130,6 +131,7 @@ static msock_localapi_event poll_head(msock_localapi_conn *c, uint64_t now_us,
   }
   c->head_len = (size_t)n;
   c->last = c->last || !keeps_open(&out->head);
+  c->old = out->head.minor_version == 0;
   out->body = NULL;
   out->body_len = 0;
   return MSOCK_LOCALAPI_GOT_HEAD;
@@ -154,6 +156,12 @@ msock_localapi_event msock_localapi_conn_poll(msock_localapi_conn *c, uint64_t n
   return MSOCK_LOCALAPI_GOT_REQUEST;
 }
 
+static void finish_head(msock_localapi_conn *c, msock_http1_builder *b) {
+  const ptrdiff_t n = msock_http1_finish(b);
+  c->head_size = n > 0 ? (size_t)n : 0;
+  c->head_sent = 0;
+}
+
 void msock_localapi_conn_answer(msock_localapi_conn *c, uint64_t now_us, int status,
                                 const char *content_type, char *body, size_t len) {
   msock_http1_builder b;
@@ -175,9 +183,7 @@ void msock_localapi_conn_answer(msock_localapi_conn *c, uint64_t now_us, int sta
   if (c->last) {
     msock_http1_add(&b, "Connection", "close");
   }
-  const ptrdiff_t n = msock_http1_finish(&b);
-  c->head_size = n > 0 ? (size_t)n : 0;
-  c->head_sent = 0;
+  finish_head(c, &b);
   c->out = body;
   c->out_len = body ? len : 0;
   c->out_sent = 0;
@@ -185,8 +191,58 @@ void msock_localapi_conn_answer(msock_localapi_conn *c, uint64_t now_us, int sta
   c->deadline_us = now_us + MSOCK_LOCALAPI_SEND_US;
 }
 
+void msock_localapi_conn_stream(msock_localapi_conn *c, uint64_t now_us, const char *content_type) {
+  msock_http1_builder b;
+  if (c->stage != MSOCK_LOCALAPI_WAIT) {
+    return;
+  }
+  c->last = true; /* what is sent after the request is not read any more */
+  msock_http1_begin_response(&b, c->head, sizeof c->head, 200);
+  msock_http1_add(&b, "Content-Type", content_type);
+  msock_http1_add(&b, "X-Content-Type-Options", "nosniff");
+  if (!c->old) {
+    msock_http1_add(&b, "Transfer-Encoding", "chunked");
+  }
+  msock_http1_add(&b, "Connection", "close");
+  finish_head(c, &b);
+  c->stage = MSOCK_LOCALAPI_STREAM;
+  c->deadline_us = now_us + MSOCK_LOCALAPI_SEND_US;
+}
+
+static void die(msock_localapi_conn *c) {
+  c->stage = MSOCK_LOCALAPI_DEAD;
+  c->deadline_us = MSOCK_NEVER;
+}
+
+void msock_localapi_conn_push(msock_localapi_conn *c, uint64_t now_us, const char *p, size_t len) {
+  char size[24] = "";
+  if (c->stage != MSOCK_LOCALAPI_STREAM || len == 0) {
+    return;
+  }
+  const size_t size_len = c->old ? 0 : (size_t)snprintf(size, sizeof size, "%zx\r\n", len);
+  const size_t tail_len = c->old ? 0 : 2, left = c->out_len - c->out_sent;
+  const size_t total = left + size_len + len + tail_len;
+  char *out = total <= MSOCK_LOCALAPI_BACKLOG_MAX ? malloc(total) : NULL;
+  if (out == NULL) {
+    die(c);
+    return;
+  }
+  if (left > 0) {
+    memcpy(out, c->out + c->out_sent, left);
+  } else if (c->head_sent == c->head_size) {
+    c->deadline_us = now_us + MSOCK_LOCALAPI_SEND_US;
+  }
+  memcpy(out + left, size, size_len);
+  memcpy(out + left + size_len, p, len);
+  memcpy(out + left + size_len + len, "\r\n", tail_len);
+  free(c->out);
+  c->out = out;
+  c->out_len = total;
+  c->out_sent = 0;
+}
+
 size_t msock_localapi_conn_peek(const msock_localapi_conn *c, const uint8_t **p) {
-  if (c->stage != MSOCK_LOCALAPI_SEND) {
+  if (c->stage != MSOCK_LOCALAPI_SEND && c->stage != MSOCK_LOCALAPI_STREAM) {
     return 0;
   }
   if (c->head_sent < c->head_size) {
@@ -224,7 +280,7 @@ static void finish_answer(msock_localapi_conn *c, uint64_t now_us) {
 }
 
 void msock_localapi_conn_consume(msock_localapi_conn *c, uint64_t now_us, size_t n) {
-  if (c->stage != MSOCK_LOCALAPI_SEND || n == 0) {
+  if ((c->stage != MSOCK_LOCALAPI_SEND && c->stage != MSOCK_LOCALAPI_STREAM) || n == 0) {
     return;
   }
   if (c->head_sent < c->head_size) {
@@ -233,9 +289,14 @@ void msock_localapi_conn_consume(msock_localapi_conn *c, uint64_t now_us, size_t
     c->out_sent += n;
   }
   c->deadline_us = now_us + MSOCK_LOCALAPI_SEND_US;
-  if (c->head_sent == c->head_size && c->out_sent == c->out_len) {
-    finish_answer(c, now_us);
+  if (c->head_sent < c->head_size || c->out_sent < c->out_len) {
+    return;
   }
+  if (c->stage == MSOCK_LOCALAPI_STREAM) {
+    c->deadline_us = MSOCK_NEVER; /* nothing may happen for days */
+    return;
+  }
+  finish_answer(c, now_us);
 }
 
 void msock_localapi_conn_expire(msock_localapi_conn *c, uint64_t now_us) {
@@ -246,6 +307,5 @@ void msock_localapi_conn_expire(msock_localapi_conn *c, uint64_t now_us) {
     refuse(c, now_us, 408, "the request did not arrive in time");
     return;
   }
-  c->stage = MSOCK_LOCALAPI_DEAD;
-  c->deadline_us = MSOCK_NEVER;
+  die(c);
 }

@@ -18,6 +18,7 @@ typedef enum msock_localapi_stage {
   MSOCK_LOCALAPI_BODY,     /* head accepted, waits for its body */
   MSOCK_LOCALAPI_WAIT,     /* request handed out, waits for the answer */
   MSOCK_LOCALAPI_SEND,     /* answer is being sent */
+  MSOCK_LOCALAPI_STREAM,   /* answer without end: pieces are sent as they come */
   MSOCK_LOCALAPI_LINGER,   /* last answer sent: waits for the caller to close */
   MSOCK_LOCALAPI_DEAD
 } msock_localapi_stage;
@@ -31,9 +32,10 @@ typedef struct msock_localapi_conn {
   size_t in_len, in_cap;
   size_t head_len, body_len; /* of the request under way; valid from BODY on */
   bool last;                 /* close after this answer */
+  bool old;                  /* HTTP/1.0: takes no chunks */
   char head[MSOCK_LOCALAPI_ANSWER_HEAD_MAX];
   size_t head_size, head_sent;
-  char *out; /* answer body, owned */
+  char *out; /* answer body, or the pieces of a stream that wait; owned */
   size_t out_len, out_sent;
 } msock_localapi_conn;
 
@@ -65,6 +67,10 @@ void msock_localapi_conn_accept(msock_localapi_conn *c, const msock_localapi_req
  * allocated and taken, NULL with len 0 = no content. */
 void msock_localapi_conn_answer(msock_localapi_conn *c, uint64_t now_us, int status,
                                 const char *content_type, char *body, size_t len);
+/* Answers the request of WAIT with a body that goes on until somebody closes. */
+void msock_localapi_conn_stream(msock_localapi_conn *c, uint64_t now_us, const char *content_type);
+/* One piece of it. A caller that has MSOCK_LOCALAPI_BACKLOG_MAX bytes not read is dropped. */
+void msock_localapi_conn_push(msock_localapi_conn *c, uint64_t now_us, const char *p, size_t len);
 size_t msock_localapi_conn_peek(const msock_localapi_conn *c, const uint8_t **p);
 void msock_localapi_conn_consume(msock_localapi_conn *c, uint64_t now_us, size_t n);
 void msock_localapi_conn_expire(msock_localapi_conn *c, uint64_t now_us);

@@ -141,6 +141,7 @@ static void pump(void *ctx, uint64_t now_us) {
     msock_dataplane_pump(n->plane, now_us);
     msock_relay_pump(n->relay, now_us);
   }
+  msock_node_bus_pump(n, now_us);
   next = earlier(msock_homing_next_expiry(n->homing), msock_dataplane_next_expiry(n->plane));
   next = earlier(next, msock_relay_next_expiry(n->relay));
   next = earlier(next, msock_paths_next_expiry(n->paths));

@@ -3,7 +3,7 @@
  *   reload.c       configuration applied at start and at SIGHUP, orderly stop
  *   session.c      login, preferences, control events, backend state
  *   netmap_apply.c netmap changes into data plane, filter, relay, TUN
- *   api.c          LocalAPI requests; api_netcheck.c and api_debug.c those verbs
+ *   api.c          LocalAPI requests; api_netcheck.c, api_debug.c and api_bus.c those verbs
  *   status.c       the status document and metrics */
 #ifndef MSOCK_NODE_INTERNAL_H
 #define MSOCK_NODE_INTERNAL_H
@@ -48,6 +48,17 @@ typedef struct msock_node_netchecks {
   msock_loop_timer timer; /* runs while n > 0 */
 } msock_node_netchecks;
 
+/* LocalAPI programs that watch (watch-ipn-bus), and what was told to them last. */
+#define MSOCK_NODE_WATCHERS_MAX 16u
+typedef struct msock_node_bus {
+  msock_localapi_req reqs[MSOCK_NODE_WATCHERS_MAX];
+  size_t n;
+  const char *state; /* of msock_node_backend_state; NULL: nothing was told yet */
+  char url[512];
+  char error[MSOCK_NODE_ERROR_MAX];
+  bool prefs_changed;
+} msock_node_bus;
+
 /* The TUN and what is set on it. All NULL / empty in userspace mode. */
 typedef struct msock_node_device {
   msock_tun *tun;
@@ -85,6 +96,7 @@ typedef struct msock_node {
   msock_control_error last_error_code;
   msock_node_ping pings[MSOCK_PINGS_MAX];
   msock_node_netchecks netchecks;
+  msock_node_bus bus;
   uint64_t tunnel_packets; /* at the last turn: more now is activity */
   msock_capture capture;   /* one at a time */
   msock_localapi_req capture_req;
@@ -138,6 +150,11 @@ void msock_node_netcheck(void *ctx, msock_localapi_req req);
 void msock_node_netcheck_report(msock_node *n, uint64_t now_us, const msock_home_report *report);
 void msock_node_netcheck_gone(msock_node *n, msock_localapi_req req);
 void msock_node_netcheck_stop(msock_node *n);
+/* api_bus.c */
+void msock_node_watch(void *ctx, msock_localapi_req req, uint64_t mask);
+void msock_node_bus_gone(msock_node *n, msock_localapi_req req);
+/* Once per turn: tells the watchers what has changed. */
+void msock_node_bus_pump(msock_node *n, uint64_t now_us);
 /* api_debug.c: the requests of debug and bugreport. */
 void msock_node_debug_derp(void *ctx, msock_localapi_req req);
 void msock_node_debug_netmap(void *ctx, msock_localapi_req req);

@@ -311,6 +311,7 @@ msock_err msock_node_set_prefs(msock_node *n, uint64_t now_us, const msock_prefs
     n->state.prefs = before;
     return e;
   }
+  n->bus.prefs_changed = true;
   if (n->control && strcmp(before.control_url, prefs->control_url) != 0) {
     drop_control(n, now_us);
   }

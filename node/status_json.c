@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "node/json_text.h"
 
@@ -230,4 +231,15 @@ char *msock_ping_json(const msock_ping_result *r, size_t *len) {
   msock_json_str(&j, "DERPRegionCode", r->derp_code);
   msock_json_close(&j, '}');
   return msock_json_text_take(&j, len);
+}
+
+uint64_t msock_status_state_number(const char *name) {
+  static const char *const names[] = {"NoState", "InUseOtherUser", "NeedsLogin", "NeedsMachineAuth",
+                                      "Stopped", "Starting",       "Running"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    if (strcmp(names[i], name) == 0) {
+      return i;
+    }
+  }
+  return 0;
 }

@@ -117,4 +117,7 @@ typedef struct msock_ping_result {
 } msock_ping_result;
 char *msock_ping_json(const msock_ping_result *r, size_t *len);
 
+/* The number of a BackendState on the wire (ipn.State); 0, NoState, for a name that is none. */
+uint64_t msock_status_state_number(const char *name);
+
 #endif

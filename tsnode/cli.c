@@ -11,7 +11,10 @@
 
 #include "io/unix_client.h"
 #include "node/localapi.h"
+#include "node/status_json.h"
 
+#define WATCH_TARGET "/localapi/v0/watch-ipn-bus?mask=2" /* ipn.NotifyInitialState */
+#define RETRY_US UINT64_C(200000) /* between looks while nobody can tell what is new */
 #define SYSTEM_SOCKET "/run/tsnode/tsnode.sock"
 #define SYSTEM_STATEDIR "/var/lib/tsnode"
 
@@ -169,6 +172,35 @@ msock_exit msock_cli_status(const msock_cli *cli, bool with_peers, bool quiet, j
       .quiet = quiet,
   };
   return msock_cli_ask(cli, &call, doc);
+}
+
+typedef struct news_wait {
+  uint64_t state;
+  const char *url;
+  bool known; /* the first line, what is now, was read */
+} news_wait;
+
+static bool on_news(void *ctx, const char *text) {
+  news_wait *w = ctx;
+  json_object *doc = json_tokener_parse(text);
+  const char *url = msock_cli_str(doc, "BrowseToURL");
+  const bool same = !w->known && msock_cli_u64(doc, "State") == w->state &&
+                    (*url == '\0' || strcmp(url, w->url) == 0);
+  w->known = true;
+  json_object_put(doc);
+  return same;
+}
+
+void msock_cli_await_news(const msock_cli *cli, json_object *seen, uint64_t max_us) {
+  news_wait w = {.state = msock_status_state_number(msock_cli_str(seen, "BackendState")),
+                 .url = msock_cli_str(seen, "AuthURL")};
+  int status = 0;
+  const msock_err e = seen == NULL ? MSOCK_ERR_IO
+                                   : msock_unix_request_lines(cli->socket, "GET", WATCH_TARGET,
+                                                              NULL, max_us, on_news, &w, &status);
+  if (e != MSOCK_ERR_TIMEOUT && (e != MSOCK_OK || status != 200)) {
+    msock_cli_sleep_us(max_us < RETRY_US ? max_us : RETRY_US); /* no daemon, or it is busy */
+  }
 }
 
 static bool has_ip(json_object *node, const char *text) {

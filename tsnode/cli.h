@@ -73,6 +73,9 @@ char *msock_cli_node_name(json_object *node, char buf[static MSOCK_CLI_NAME_MAX]
 const char *msock_cli_node_ip(json_object *node, int family);
 
 void msock_cli_sleep_us(uint64_t us);
+/* Waits until state or login URL are not those of seen (a status document; NULL: no daemon
+ * answered) any more, or something else of the node has changed, and for at most about max_us. */
+void msock_cli_await_news(const msock_cli *cli, json_object *seen, uint64_t max_us);
 
 /* Paths by default: environment, then root's places or the user's own (XDG). Return buf. */
 #define MSOCK_CLI_PATH_MAX 256u

@@ -7,7 +7,7 @@
 #include "io/loop.h"
 #include "tsnode/cli.h"
 
-#define POLL_US UINT64_C(200000)
+#define POLL_US UINT64_C(1000000) /* how often status is asked while waiting without news */
 
 static void print_whois(json_object *doc) {
   json_object *node = msock_cli_get(doc, "Node"), *user = msock_cli_get(doc, "UserProfile");
@@ -108,7 +108,7 @@ msock_exit msock_cmd_wait(const msock_cli *cli, const msock_verb *verb, int argc
       json_object_put(status);
       return code;
     }
+    msock_cli_await_news(cli, status, end_us - now_us < POLL_US ? end_us - now_us : POLL_US);
     json_object_put(status);
-    msock_cli_sleep_us(end_us - now_us < POLL_US ? end_us - now_us : POLL_US);
   }
 }

@@ -9,7 +9,7 @@
 #include "tsnode/qr.h"
 
 /* Limits and timers. All are ours. */
-#define POLL_US UINT64_C(200000)       /* how often status is asked while waiting */
+#define POLL_US UINT64_C(1000000)      /* how often status is asked while waiting without news */
 #define PROGRESS_US UINT64_C(1000000)  /* silence before the first line about waiting */
 #define ASK_LOGIN_US UINT64_C(2000000) /* no URL by then: ask for one */
 #define LOGOUT_US UINT64_C(10000000)   /* for the server to confirm */
@@ -320,12 +320,14 @@ static msock_exit wait_running(const msock_cli *cli, bool with_key, bool qr, uin
       json_object_put(status);
       return code;
     }
+    if (!done) {
+      const uint64_t left = w.deadline_us - now_us;
+      msock_cli_await_news(cli, status, left < POLL_US ? left : POLL_US);
+    }
     json_object_put(status);
     if (done) {
       return code;
     }
-    const uint64_t left = w.deadline_us - now_us;
-    msock_cli_sleep_us(left < POLL_US ? left : POLL_US);
   }
 }
 
@@ -416,17 +418,20 @@ msock_exit msock_cmd_logout(const msock_cli *cli, const msock_verb *verb, int ar
   json_object_put(doc);
   for (const uint64_t end_us = msock_loop_now_us() + LOGOUT_US; code == MSOCK_EXIT_OK;) {
     code = msock_cli_status(cli, false, false, &doc);
-    const bool has_key = msock_cli_bool(doc, "HaveNodeKey");
+    const bool over = code != MSOCK_EXIT_OK || !msock_cli_bool(doc, "HaveNodeKey");
+    const uint64_t now_us = msock_loop_now_us();
+    if (!over && now_us < end_us) {
+      msock_cli_await_news(cli, doc, end_us - now_us < POLL_US ? end_us - now_us : POLL_US);
+    }
     json_object_put(doc);
-    if (code != MSOCK_EXIT_OK || !has_key) {
+    if (over) {
       return code;
     }
-    if (msock_loop_now_us() >= end_us) {
+    if (now_us >= end_us) {
       return msock_cli_fail(MSOCK_EXIT_TIMEOUT,
                             "the control server has not confirmed the logout yet; the daemon goes "
                             "on trying, see: tsnode status");
     }
-    msock_cli_sleep_us(POLL_US);
   }
   return code;
 }

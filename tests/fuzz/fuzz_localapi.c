@@ -78,6 +78,14 @@ static void on_why(void *ctx, msock_localapi_req req, const msock_ip *ip) {
   on_request(ctx, req);
 }
 
+static void on_watch(void *ctx, msock_localapi_req req, uint64_t mask) {
+  backend *b = ctx;
+  (void)mask;
+  msock_localapi_stream(b->api, b->now_us, req, "application/json");
+  msock_localapi_push(b->api, b->now_us, req, "{}\n", 3);
+  msock_localapi_reply_none(b->api, b->now_us, req); /* one answer is enough */
+}
+
 static void on_whois(void *ctx, msock_localapi_req req, const char *addr) {
   backend *b = ctx;
   FUZZ_CHECK(addr != NULL);
@@ -167,6 +175,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                                      .ping = on_ping,
                                      .whois = on_whois,
                                      .metrics = on_request,
+                                     .watch = on_watch,
                                      .why = on_why,
                                      .debug_endpoints = on_request,
                                      .debug_rebind = on_request,

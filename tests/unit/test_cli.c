@@ -211,6 +211,17 @@ static void be_netcheck(void *ctx, msock_localapi_req req) {
   give(req, text, len);
 }
 
+static void be_watch(void *ctx, msock_localapi_req req, uint64_t mask) {
+  char text[64];
+  (void)ctx;
+  (void)mask;
+  const int n = snprintf(text, sizeof text, "{\"State\":%u}\n",
+                         (unsigned)msock_status_state_number(sh->state));
+  msock_localapi_stream(msock_localapi_server_api(server), msock_loop_now_us(), req,
+                        "application/json");
+  msock_localapi_push(msock_localapi_server_api(server), msock_loop_now_us(), req, text, (size_t)n);
+}
+
 static void be_bugreport(void *ctx, msock_localapi_req req) {
   (void)ctx;
   give(req, strdup("== version ==\n"), 14);
@@ -226,6 +237,7 @@ static void run_daemon(int ready) {
                                      .ping = be_ping,
                                      .whois = be_whois,
                                      .metrics = be_metrics,
+                                     .watch = be_watch,
                                      .netcheck = be_netcheck,
                                      .debug_derp = be_debug_derp,
                                      .debug_netmap = be_debug_netmap,

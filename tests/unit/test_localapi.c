@@ -99,6 +99,14 @@ static void be_metrics(void *ctx, msock_localapi_req req) {
                        4);
 }
 
+static void be_watch(void *ctx, msock_localapi_req req, uint64_t mask) {
+  char text[32];
+  fake *f = ctx;
+  snprintf(text, sizeof text, "watch %u", (unsigned)mask);
+  note(f, req, text);
+  msock_localapi_stream(f->api, f->now_us, req, "application/json");
+}
+
 static void be_gone(void *ctx, msock_localapi_req req) {
   fake *f = ctx;
   ck_assert_uint_eq(req.serial, f->req.serial);
@@ -129,6 +137,7 @@ static void start(fake *f) {
                                      .ping = be_ping,
                                      .whois = be_whois,
                                      .metrics = be_metrics,
+                                     .watch = be_watch,
                                      .why = be_why,
                                      .debug_endpoints = be_prefs,
                                      .debug_rebind = be_prefs,
@@ -204,6 +213,11 @@ static const struct {
     {GET("whois?addr=%0"), 400, false, NULL},
     {GET("whois?addr=a%00b"), 400, false, NULL},
     {GET("metrics"), 200, false, "metrics"},
+    {GET("watch-ipn-bus?mask=6"), 200, false, "watch 6"},
+    {GET("watch-ipn-bus"), 200, false, "watch 0"},
+    {GET("watch-ipn-bus?mask=-1"), 400, false, NULL},
+    {GET("watch-ipn-bus?mask=0x2"), 400, false, NULL},
+    {POST("watch-ipn-bus"), 405, false, NULL},
     {BODY("PATCH", "prefs", 18, "{\"WantRunning\":1 }"), 200, true, "{\"WantRunning\":1}"},
     {BODY("PATCH", "prefs", 2, "[]"), 400, true, NULL},
     {BODY("PATCH", "prefs", 1, "{"), 400, true, NULL},
@@ -453,6 +467,79 @@ START_TEST(caller_that_leaves_is_forgotten) {
 }
 END_TEST
 
+START_TEST(a_watcher_gets_pieces_until_it_leaves) {
+  fake f;
+  start(&f);
+  const uint32_t conn = open_as(&f, STRANGER_UID);
+  send_text(&f, conn, GET("watch-ipn-bus?mask=2") GET("status"));
+  const msock_localapi_req req = f.req;
+  const char *text = take(&f, conn, 8192);
+  ck_assert_ptr_nonnull(strstr(text, "\r\nTransfer-Encoding: chunked\r\n"));
+  ck_assert_ptr_nonnull(strstr(text, "\r\n\r\n"));
+  ck_assert_str_eq(f.last, "watch 2"); /* what came after it is not read */
+  f.now_us += 86400 * MSOCK_SEC;       /* nothing happens for a day */
+  msock_localapi_on_expiry(f.api, f.now_us);
+  ck_assert_int_eq(msock_localapi_conn_phase(f.api, conn), MSOCK_LOCALAPI_OPEN);
+  msock_localapi_push(f.api, f.now_us, req, "{\"State\":6}\n", 12);
+  msock_localapi_push(f.api, f.now_us, req, "{}\n", 3);
+  ck_assert_int_eq(msock_localapi_next_ready(f.api, 0), (int)conn);
+  ck_assert_str_eq(take(&f, conn, 5), "c\r\n{\"State\":6}\n\r\n3\r\n{}\n\r\n");
+  ck_assert_int_eq(msock_localapi_conn_phase(f.api, conn), MSOCK_LOCALAPI_OPEN);
+  msock_localapi_closed(f.api, conn);
+  ck_assert_uint_eq(f.gone, 1);
+  ck_assert_uint_eq(open_as(&f, 0), conn); /* its slot is another's now */
+  msock_localapi_push(f.api, f.now_us, req, "{}\n", 3);
+  const uint8_t *p;
+  ck_assert_uint_eq(msock_localapi_tx_peek(f.api, conn, &p), 0);
+  msock_localapi_free(f.api);
+}
+END_TEST
+
+START_TEST(an_old_watcher_gets_no_chunks) {
+  fake f;
+  start(&f);
+  const uint32_t conn = open_as(&f, 0);
+  send_text(&f, conn, "GET /localapi/v0/watch-ipn-bus HTTP/1.0\r\n\r\n");
+  ck_assert_ptr_null(strstr(take(&f, conn, 8192), "chunked"));
+  msock_localapi_push(f.api, f.now_us, f.req, "{}\n", 3);
+  ck_assert_str_eq(take(&f, conn, 8192), "{}\n");
+  msock_localapi_free(f.api);
+}
+END_TEST
+
+/* One that does not read costs no more than its backlog, and no longer than an answer. */
+START_TEST(a_watcher_that_does_not_read_is_dropped) {
+  static char piece[1000];
+  fake f;
+  start(&f);
+  const uint32_t full = open_as(&f, 0);
+  send_text(&f, full, GET("watch-ipn-bus"));
+  take(&f, full, 8192);
+  memset(piece, 'x', sizeof piece);
+  const size_t framed = sizeof piece + strlen("3e8\r\n\r\n"),
+               fit = MSOCK_LOCALAPI_BACKLOG_MAX / framed;
+  for (size_t i = 0; i < fit; i++) {
+    msock_localapi_push(f.api, f.now_us, f.req, piece, sizeof piece);
+    ck_assert_int_eq(msock_localapi_conn_phase(f.api, full), MSOCK_LOCALAPI_OPEN);
+  }
+  msock_localapi_push(f.api, f.now_us, f.req, piece, sizeof piece);
+  ck_assert_int_eq(msock_localapi_conn_phase(f.api, full), MSOCK_LOCALAPI_OVER);
+  const uint32_t slow = open_as(&f, 0);
+  send_text(&f, slow, GET("watch-ipn-bus"));
+  take(&f, slow, 8192);
+  f.now_us += MSOCK_SEC;
+  msock_localapi_push(f.api, f.now_us, f.req, piece, 1);
+  f.now_us += MSOCK_SEC;
+  msock_localapi_push(f.api, f.now_us, f.req, piece, 1); /* buys no time */
+  const uint64_t due = f.now_us - MSOCK_SEC + MSOCK_LOCALAPI_SEND_US;
+  msock_localapi_on_expiry(f.api, due - 1);
+  ck_assert_int_eq(msock_localapi_conn_phase(f.api, slow), MSOCK_LOCALAPI_OPEN);
+  msock_localapi_on_expiry(f.api, due);
+  ck_assert_int_eq(msock_localapi_conn_phase(f.api, slow), MSOCK_LOCALAPI_OVER);
+  msock_localapi_free(f.api);
+}
+END_TEST
+
 START_TEST(table_is_bounded) {
   fake f;
   start(&f);
@@ -535,6 +622,9 @@ int main(void) {
   tcase_add_test(tc, body_of_one_mebibyte_passes);
   tcase_add_test(tc, ping_is_answered_later);
   tcase_add_test(tc, caller_that_leaves_is_forgotten);
+  tcase_add_test(tc, a_watcher_gets_pieces_until_it_leaves);
+  tcase_add_test(tc, an_old_watcher_gets_no_chunks);
+  tcase_add_test(tc, a_watcher_that_does_not_read_is_dropped);
   tcase_add_test(tc, table_is_bounded);
   tcase_add_test(tc, deadlines_at_the_tick);
   tcase_add_loop_test(tc, noise, 0, 8);
