@@ -298,10 +298,11 @@ class Tailnet(Lab):
 
     scheme: "http", "https", or "proxied": headscale speaks plain HTTP behind an nginx with TLS;
     "tscontrol": no headscale, and with no relays tscontrol's own.
+    embedded: headscale (https) runs its own relay and STUN server as well.
     """
 
     def __init__(self, run, scenario_name, ours_class=Ours, scheme="http", relays=1,
-                 derper=False, derpd_flags=(), pinned=False):
+                 derper=False, derpd_flags=(), pinned=False, embedded=False):
         super().__init__(run, scenario_name)
         self.ours_class = ours_class
         self.scheme = scheme
@@ -309,6 +310,7 @@ class Tailnet(Lab):
         self.derper = derper
         self.derpd_flags = derpd_flags
         self.pinned = pinned
+        self.embedded = embedded
         self.control = None
         self.proxy = None
         self.relays = []
@@ -325,7 +327,7 @@ class Tailnet(Lab):
             elif self.scheme == "tscontrol":
                 self.control = TsControl(self)
             else:
-                self.control = Headscale(self, self.scheme)
+                self.control = Headscale(self, self.scheme, embedded=self.embedded)
         except BaseException:
             self.close()
             raise

@@ -216,6 +216,7 @@ def derpprobe(lab, timeout_s=60.0):
         shutil.rmtree(names)
 
 
+# closes: STUN-17 (the reference client, our server)
 @scenario(stand_in=False)
 def derpd_derpprobe(lab):
     """derper's own prober is content: TLS, STUN, and packets through the relay"""

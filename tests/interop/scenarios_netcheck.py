@@ -1,7 +1,7 @@
 """What netcheck says about the lab: beside the stock program's, with UDP and without."""
 from lab import parse_json, require
 from scenario import scenario
-from servers import DERP_CODE
+from servers import DERP_CODE, EMBEDDED_REGION
 
 OWN_KEY = "TSNode"
 # What we never find out here, and the stock program does: it probes for port mapping.
@@ -27,7 +27,7 @@ def region(lab):
 
 
 # closes: STUN-17 (our client, the reference relay) PATH-26 (derper)
-@scenario()
+@scenario(derper=True)
 def netcheck_open(lab):
     """netcheck finds UDP, the nearest region and our own address"""
     ours = lab.ours()
@@ -46,6 +46,19 @@ def netcheck_open(lab):
         require(report[OWN_KEY]["NAT"] == "none-private", f"NAT: {report[OWN_KEY]}")
         require(text.endswith(report[OWN_KEY]["Sentence"] + "\n"), f"no sentence in:\n{text}")
     return f"{nanoseconds / 1e6:.1f} ms to {DERP_CODE}"
+
+
+# closes: PATH-26 (headscale)
+@scenario(scheme="https", embedded=True)
+def netcheck_embedded(lab):
+    """headscale's own STUN server answers within the first round"""
+    ours = lab.ours()
+    ours.up()
+    _, report = netcheck(ours)
+    nanoseconds = report["RegionV4Latency"].get(str(EMBEDDED_REGION), 0)
+    require(0 < nanoseconds < 1_000_000_000, f"no STUN answer of headscale: {report}")
+    require(report["GlobalV4"].startswith(ours.underlay_ip + ":"), f"mapped: {report}")
+    return f"{nanoseconds / 1e6:.1f} ms to headscale's STUN"
 
 
 # closes: NC-16 (live)

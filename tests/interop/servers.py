@@ -26,7 +26,7 @@ grpc_allow_insecure: false
 noise: {{private_key_path: {state}/noise.key}}
 prefixes: {{v4: 100.64.0.0/10, v6: "fd7a:115c:a1e0::/48", allocation: sequential}}
 derp:
-  server: {{enabled: false}}
+  server: {{{embedded}}}
   urls: []
   paths: ["{state}/derp.yaml"]
   auto_update_enabled: false
@@ -45,6 +45,14 @@ logtail: {{enabled: false}}
 tls_cert_path: "{certificate}"
 tls_key_path: "{key}"
 """
+
+# Headscale's own relay, which is served with its TLS certificate, and its STUN server.
+EMBEDDED_REGION = 999
+EMBEDDED_STUN_PORT = 3480
+EMBEDDED_SERVER = """\
+enabled: true, region_id: {region}, region_code: own, region_name: Own, verify_clients: true,
+    stun_listen_addr: "0.0.0.0:{stun_port}", private_key_path: "{state}/derp.key",
+    automatically_add_embedded_derp_region: true, ipv4: {ip}"""
 
 # An IPv4 literal in the node entry: clients must not need DNS to reach the relay.
 DERP_MAP_REGION = """\
@@ -81,9 +89,9 @@ DERP_SITES = (DerpSite(900, DERP_CODE, 443, 80, 3478), DerpSite(901, "lab2", 844
 class Headscale:
     """The control server, in the hub. scheme "https" serves the lab's certificate instead of
     plain HTTP; both listen on the same port. public_url: what nodes are told, when that is a
-    proxy in front of it."""
+    proxy in front of it. embedded: with its own relay and STUN server, which needs "https"."""
 
-    def __init__(self, lab, scheme="http", public_url=None):
+    def __init__(self, lab, scheme="http", public_url=None, embedded=False):
         self.lab = lab
         self.state = lab.directory / "headscale"
         self.state.mkdir()
@@ -92,6 +100,9 @@ class Headscale:
         tls = lab.run.certificates
         secure = scheme == "https"
         self.config.write_text(HEADSCALE_CONFIG.format(
+            embedded=EMBEDDED_SERVER.format(
+                region=EMBEDDED_REGION, stun_port=EMBEDDED_STUN_PORT, state=self.state,
+                ip=HUB_IP) if embedded else "enabled: false",
             url=self.url, port=CONTROL_PORT, metrics_port=CONTROL_METRICS_PORT, state=self.state,
             certificate=tls.certificate(CONTROL_NAME) if secure else "",
             key=tls.key(CONTROL_NAME) if secure else ""))
