@@ -426,7 +426,8 @@ START_TEST(a_withdrawn_best_is_left_at_once_and_learned_ones_stay) {
 }
 END_TEST
 
-/* closes: DISCO-14 DISCO-18 DISCO-19 DISCO-20 T20 PATH-14 PATH-39 */
+/* closes: DISCO-14 DISCO-18 DISCO-19 DISCO-20 T20 PATH-14 PATH-39
+ *         PRIV-11 (to addresses that never proved themselves) */
 START_TEST(call_me_maybe_in) {
   bench *b = bench_new(&plain);
   const rogue r = rogue_new(b, "198.51.100.5:1000"), other = rogue_new(b, "198.51.100.6:1000");

@@ -48,6 +48,18 @@ START_TEST(trust_ends_6500_ms_after_the_last_pong_without_any_event) {
     ck_assert_uint_eq(msock_engine_direct_peers(r->node[0].e, end, ids, 4), 1);
     ck_assert_int_eq(via(r, 0, end + 1), MSOCK_VIA_DERP);
     ck_assert_uint_eq(msock_engine_direct_peers(r->node[0].e, end + 1, ids, 4), 0);
+    r->now_us = end; /* the last packet of a silenced path, and the one after it */
+    r->n_flight = 0;
+    rig_data(r, 0, 1);
+    r->now_us = end + 1;
+    rig_data(r, 0, 1);
+    uint32_t by_derp = 0, by_udp = 0;
+    for (uint32_t i = 0; i < r->n_flight; i++) {
+      by_derp += r->flight[i].data && r->flight[i].derp;
+      by_udp += r->flight[i].data && !r->flight[i].derp;
+    }
+    ck_assert_uint_eq(by_udp, 1);
+    ck_assert_uint_eq(by_derp, 1);
     rig_free(r);
   }
 }
@@ -74,8 +86,15 @@ START_TEST(who_is_no_direct_peer) {
   rig_run(r, 10 * MSOCK_SEC);
   ck_assert_uint_eq(msock_engine_direct_peers(e, r->now_us, ids, 4), 0); /* no disco key */
   ck_assert_uint_eq(rig_count(r, 0, MSOCK_ENGINE_SEND_UDP, 0, 0, r->now_us), 0);
+  r->node[1].udp_cut = true; /* a key and addresses, but no pong */
   rig_meet(r);
-  rig_run(r, 12 * MSOCK_SEC);
+  for (uint64_t s = 11; s <= 20; s++) {
+    rig_run(r, s * MSOCK_SEC);
+    ck_assert_uint_eq(msock_engine_direct_peers(e, r->now_us, ids, 4), 0);
+  }
+  ck_assert_uint_gt(rig_count(r, 0, MSOCK_ENGINE_SEND_UDP, RIG_PING_LEN, 0, r->now_us), 0);
+  r->node[1].udp_cut = false;
+  rig_run(r, 30 * MSOCK_SEC);
   ck_assert_uint_eq(msock_engine_direct_peers(e, r->now_us, ids, 4), 1);
   msock_engine_on_socket(e, r->now_us, 0); /* inert */
   ck_assert_uint_eq(msock_engine_direct_peers(e, r->now_us, ids, 4), 0);
