@@ -9,7 +9,7 @@ import time
 from lab import DERP_NAME, HUB_IP, command, parse_json, require, wait_until
 from peers import transfer
 from scenario import scenario
-from scenarios_traffic import check_pings, has_relay, join_both
+from scenarios_traffic import check_pings, check_transfers, has_relay, join_both, pair
 from servers import CONTROL_PORT, DERP_CODE, START_TIMEOUT_S
 
 MOVE_TIMEOUT_S = 90.0  # a stock node looks for another home every 20 to 26 s
@@ -255,3 +255,15 @@ def derpd_pinned(lab):
     fast = counters['derper_tls_active_version{version="tls13"}']
     require(fast >= 2, f"{fast:.0f} connections over TLS 1.3")
     return f"{(4 << 20) / seconds / 1e6:.1f} MB/s"
+
+
+# -- the original --------------------------------------------------------------------------------
+
+
+@scenario(derper=True)
+def real_derper(lab):
+    """tsnode and a stock node over the real derper: pings, 20 MB over TCP each way"""
+    ours, stock = pair(lab)
+    pong = check_pings(ours, stock)
+    require(has_relay(stock.peer(ours)), "not at the relay")
+    return f"{pong}; {check_transfers(ours, stock)}"
