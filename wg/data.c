@@ -60,9 +60,15 @@ void msock_wg_seal(msock_wg *wg, uint64_t now_us, msock_packet *pkts, size_t n,
   }
 }
 
-/* The first packet under the next keys: the peer has them, so they may be used for sending. */
+/* The first packet under the next keys: the peer has them, so they may be used for sending. If a
+ * handshake of ours has overtaken them they are what the peer seals with for now. */
 static void promote(msock_wg *wg, uint64_t wall_us, msock_wg_active *a) {
   msock_wg_drop_session(wg, &a->previous);
+  if (a->current != NULL && a->current->created_us > a->next->created_us) {
+    a->previous = a->next;
+    a->next = NULL;
+    return;
+  }
   a->previous = a->current;
   a->current = a->next;
   a->next = NULL;
@@ -118,6 +124,7 @@ static msock_wg_result transport_in(msock_wg *wg, uint64_t now_us, uint64_t wall
   peer->rx_packets++;
   peer->rx_bytes += wire_len;
   msock_wg_did_receive(a);
+  s->heard_us = now_us;
   if (s == a->next) {
     promote(wg, wall_us, a);
   }

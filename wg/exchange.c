@@ -235,15 +235,13 @@ static void on_initiation(msock_wg *wg, uint64_t now_us, const msock_wg_queued *
   }
 }
 
-/* Our session becomes current. A next that the peer began at the same time may be what it seals
- * with, so it is kept in place of the old current. */
+/* Our session becomes current. Until our first packet under it is there the peer seals with
+ * another: with the one that was heard last, or with a next that it began and has not used yet. */
 static void install(msock_wg *wg, msock_wg_active *a, msock_wg_session *s) {
-  msock_wg_drop_session(wg, &a->previous);
-  if (a->next != NULL) {
-    msock_wg_drop_session(wg, &a->current);
-    a->previous = a->next;
-    a->next = NULL;
+  if (a->previous != NULL && a->current != NULL && a->previous->heard_us > a->current->heard_us) {
+    msock_wg_drop_session(wg, &a->current); /* handshakes crossed: each seals with its own */
   } else {
+    msock_wg_drop_session(wg, &a->previous);
     a->previous = a->current;
   }
   a->current = s;

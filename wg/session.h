@@ -14,6 +14,7 @@ typedef struct msock_wg_session {
   msock_wg_keys keys;
   uint64_t send_counter; /* of the next packet */
   uint64_t created_us;
+  uint64_t heard_us; /* the last packet that opened under it; 0: none yet */
   uint32_t local_index;
   uint32_t remote_index;
   uint32_t peer_id;

@@ -229,6 +229,71 @@ START_TEST(simultaneous_initiations_converge) {
 }
 END_TEST
 
+/* With loss: b has answered an initiation of a's and the answer was lost, so a never saw those keys
+ * and seals with the old ones. A handshake of b's own must not end them before a has the new keys.
+ */
+START_TEST(keys_that_the_peer_still_uses_outlive_a_handshake) {
+  rig *r = rig_connected(NULL);
+  rig_at(r, r->now + 30 * MSOCK_SEC);
+  msock_wg_peer_renew(r->a.wg, r->now, r->a.peer);
+  rig_poll(r, &r->a);
+  const rig_msg asked = rig_take(&r->a);
+  rig_deliver(r, &r->a, &asked);
+  rig_poll(r, &r->b);
+  rig_take(&r->b); /* the answer is lost */
+
+  rig_at(r, r->now + MSOCK_SEC);
+  msock_wg_peer_renew(r->b.wg, r->now, r->b.peer);
+  rig_poll(r, &r->b);
+  rig_msg m = rig_take(&r->b);
+  rig_deliver(r, &r->b, &m);
+  rig_poll(r, &r->a);
+  m = rig_take(&r->a);
+  rig_deliver(r, &r->a, &m);
+  rig_poll(r, &r->b);
+  rig_take(&r->b); /* so is what would have told a that b has the new keys */
+
+  ck_assert(rig_send(r, &r->a, 7));
+  m = rig_take(&r->a);
+  ck_assert_int_eq(rig_deliver(r, &r->a, &m).kind, MSOCK_WG_PLAIN);
+  ck_assert(rig_send(r, &r->b, 8)); /* under the new keys, which a has by now */
+  m = rig_take(&r->b);
+  ck_assert_int_eq(rig_deliver(r, &r->b, &m).kind, MSOCK_WG_PLAIN);
+  rig_free(r);
+}
+END_TEST
+
+/* Both began at once, and each seals with the session that it began itself. Then b begins another,
+ * and what would tell a is lost: a's packets still open. */
+START_TEST(crossed_sessions_outlive_a_handshake) {
+  rig *r = rig_new(NULL);
+  const rig_msg from_a = initiation_of(r, &r->a), from_b = initiation_of(r, &r->b);
+  rig_deliver(r, &r->a, &from_a);
+  rig_deliver(r, &r->b, &from_b);
+  rig_settle(r);
+  rig_at(r, r->now + 30 * MSOCK_SEC);
+  for (int k = 0; k < 2; k++) {
+    ck_assert(rig_send(r, &r->a, 1));
+    ck_assert(rig_send(r, &r->b, 2));
+    rig_settle(r);
+  }
+  rig_at(r, r->now + MSOCK_SEC);
+  msock_wg_peer_renew(r->b.wg, r->now, r->b.peer);
+  rig_poll(r, &r->b);
+  rig_msg m = rig_take(&r->b);
+  rig_deliver(r, &r->b, &m);
+  rig_poll(r, &r->a);
+  m = rig_take(&r->a);
+  rig_deliver(r, &r->a, &m);
+  rig_poll(r, &r->b);
+  r->b.n_out = 0;
+  ck_assert(rig_send(r, &r->a, 3));
+  m = rig_take(&r->a);
+  ck_assert_int_eq(rig_deliver(r, &r->a, &m).kind, MSOCK_WG_PLAIN);
+  rig_free(r);
+}
+END_TEST
+
 /* closes: WG-13 */
 START_TEST(response_to_a_replaced_handshake_is_dropped) {
   rig *r = rig_new(NULL);
@@ -977,6 +1042,8 @@ int main(void) {
   tcase_add_test(tc, replayed_initiation_is_dropped_also_after_erasure);
   tcase_add_loop_test(tc, two_initiations_within_20_ms_get_one_response, 0, 2);
   tcase_add_loop_test(tc, simultaneous_initiations_converge, 0, 3);
+  tcase_add_test(tc, keys_that_the_peer_still_uses_outlive_a_handshake);
+  tcase_add_test(tc, crossed_sessions_outlive_a_handshake);
   tcase_add_test(tc, response_to_a_replaced_handshake_is_dropped);
   tcase_add_test(tc, forged_response_does_not_end_the_handshake);
   tcase_add_test(tc, indices_are_unique_and_end_with_their_session);
