@@ -293,6 +293,36 @@ START_TEST(a_rebind_is_a_new_socket_on_the_same_port_and_probes_at_once) {
 }
 END_TEST
 
+static uint64_t inode_before;
+
+static bool another_socket(node_rig *rig) {
+  (void)rig;
+  return udp(0) != NULL && node_rig_inode(msock_udp_fd(udp(0))) != inode_before;
+}
+
+START_TEST(a_change_of_network_is_a_rebind_and_a_new_search) {
+  static const char *const changes[] = {
+      "ip link add eth0 type veth peer name eth0p && ip link set eth0p up && "
+      "ip addr add 10.0.0.2/24 dev eth0 && ip link set eth0 up && "
+      "ip route add default via 10.0.0.1",
+      "ip route change default via 10.0.0.254", "ip link set eth0 down"};
+  if (!r->own_namespace) {
+    return;
+  }
+  start_direct_pair(NULL);
+  for (size_t k = 0; k < sizeof changes / sizeof *changes; k++) {
+    inode_before = node_rig_inode(msock_udp_fd(udp(0)));
+    const uint16_t port = msock_udp_local(udp(0)).port;
+    ck_assert_int_eq(system(changes[k]), 0);
+    ck_assert(node_rig_wait(r, another_socket));
+    ck_assert_uint_eq(msock_udp_local(udp(0)).port, port);
+    ck_assert_uint_eq(node_rig_lines(r, 0, "link.changed", NULL), k + 1);
+    ck_assert(node_rig_wait(r, direct_both_ways));
+    ck_assert(talks(0, 1));
+  }
+}
+END_TEST
+
 /* --- no socket --- */
 
 static bool is_bound(node_rig *rig) {
@@ -563,6 +593,7 @@ int main(void) {
   tcase_add_test(tc, neither_rubbish_nor_a_refused_send_stops_the_bridge);
   tcase_add_test(tc, a_node_that_stops_in_full_traffic_ends_within_a_second_and_closes_all);
   tcase_add_test(tc, a_rebind_is_a_new_socket_on_the_same_port_and_probes_at_once);
+  tcase_add_test(tc, a_change_of_network_is_a_rebind_and_a_new_search);
   tcase_add_test(tc, without_a_socket_a_node_runs_on_relays_and_binds_later);
   tcase_add_test(tc, where_ipv6_is_switched_off_the_node_starts_on_ipv4_with_one_warning);
   tcase_add_test(tc, on_a_dual_stack_socket_ipv4_peers_are_ipv4_candidates);
