@@ -329,28 +329,29 @@ static int on_link(const struct nlmsghdr *m, void *ctx) {
   return MNL_CB_OK;
 }
 
-/* Up and with a carrier: an address stays on a link that is down, but nothing gets out there. */
-static bool link_is_usable(struct mnl_socket *sock, uint32_t ifindex, uint32_t seq) {
+/* An address stays on a link that is down, but nothing gets out there. A carrier that is lost for a
+ * moment (roaming between access points) takes no connection down: it is not asked for. */
+static bool link_is_up(struct mnl_socket *sock, uint32_t ifindex, uint32_t seq) {
   unsigned flags = 0;
   request r;
   struct nlmsghdr *m = new_request(&r, RTM_GETLINK, NLM_F_ACK, seq);
   struct ifinfomsg *info = mnl_nlmsg_put_extra_header(m, sizeof *info);
   info->ifi_family = AF_UNSPEC;
   info->ifi_index = (int)ifindex;
-  return talk(sock, m, on_link, &flags) == 0 && (flags & IFF_UP) != 0 && (flags & IFF_RUNNING) != 0;
+  return talk(sock, m, on_link, &flags) == 0 && (flags & IFF_UP) != 0;
 }
 
-/* Moves the addresses of usable links to the front; gives their number. */
-static size_t keep_usable(struct mnl_socket *sock, msock_netlink_addr *list, size_t n) {
+/* Moves the addresses of links that are up to the front; gives their number. */
+static size_t keep_up(struct mnl_socket *sock, msock_netlink_addr *list, size_t n) {
   uint32_t last = 0; /* addresses of one link lie together: asked once */
-  bool usable = false;
+  bool up = false;
   size_t kept = 0;
   for (size_t i = 0; i < n; i++) {
     if (i == 0 || list[i].ifindex != last) {
       last = list[i].ifindex;
-      usable = link_is_usable(sock, last, (uint32_t)i + 2);
+      up = link_is_up(sock, last, (uint32_t)i + 2);
     }
-    if (usable) {
+    if (up) {
       list[kept++] = list[i];
     }
   }
@@ -372,7 +373,7 @@ msock_err msock_netlink_list_addresses(msock_egress *eg, const char *except,
   a->ifa_family = AF_UNSPEC;
   const int rc = talk(sock, m, on_address, &list);
   if (rc == 0) {
-    list.n = keep_usable(sock, list.dst, list.n);
+    list.n = keep_up(sock, list.dst, list.n);
   }
   mnl_socket_close(sock);
   *n = list.n;

@@ -36,7 +36,7 @@ msock_err msock_netlink_set_routes(msock_netlink *n, const msock_prefix *routes,
                                    uint32_t table);
 
 /* Local addresses of the machine: not loopback, not of the device named by except, and only of
- * links that are up and have a carrier. */
+ * links that are up. */
 typedef struct msock_netlink_addr {
   msock_ip ip;
   uint8_t bits;

@@ -107,6 +107,7 @@ START_TEST(what_is_no_change) {
                        "set br0 up"));                                   /* link-local only */
   ck_assert(!is_change("ip -6 addr add 2001:db8::2/64 dev eth0 nodad")); /* IPv6 is off */
   ck_assert(!is_change("ip link set eth0 mtu 1400"));
+  ck_assert(!is_change("ip link set eth0p down")); /* the carrier alone */
 }
 END_TEST
 
