@@ -190,6 +190,15 @@ static uint32_t take_endpoints(msock_engine *e, uint64_t now_us, msock_path_peer
   return taken;
 }
 
+static bool has_unpinged(const msock_path_peer *p) {
+  for (uint16_t i = 0; i < p->candidates.n; i++) {
+    if (p->candidates.at[i].ping_us == MSOCK_NEVER) {
+      return true;
+    }
+  }
+  return false;
+}
+
 static void on_call(msock_engine *e, const arrival *a, msock_disco_member *m, const uint8_t *msg,
                     size_t len) {
   const uint64_t now_us = a->now_us;
@@ -216,13 +225,17 @@ static void on_call(msock_engine *e, const arrival *a, msock_disco_member *m, co
     return;
   }
   msock_cmm_news(p, now_us);
+  bool opened = false; /* our NAT, for an address that was never pinged before */
   if (msock_since(now_us, p->cmm_sweep_us) >= MSOCK_ENGINE_CMM_GAP_US) {
     p->cmm_sweep_us = now_us;
+    opened = has_unpinged(p);
     msock_path_burst(e, now_us, p);
   } else {
     p->cmm_sweep_due_us = p->cmm_sweep_us + MSOCK_ENGINE_CMM_GAP_US;
   }
-  if (msock_since(now_us, p->cmm_sent_us) >= MSOCK_ENGINE_CMM_GAP_US) {
+  /* PEER: tailscaled pings when it is called, and then not again for 5 s. What an earlier call of
+   * ours made it send has met a closed NAT. */
+  if (opened || msock_since(now_us, p->cmm_sent_us) >= MSOCK_ENGINE_CMM_GAP_US) {
     msock_cmm_call(e, now_us, p);
   }
   msock_engine_rearm(e, p);

@@ -26,7 +26,7 @@ struct msock_dataplane {
 
   msock_dataplane_peer *peers; /* by wg id */
   uint32_t n_peers;
-  uint64_t next_news_us;
+  uint64_t next_news_us, next_hello_us;
 
   msock_ip own[MSOCK_DATAPLANE_ADDRS_MAX];
   size_t n_own;
@@ -63,7 +63,7 @@ msock_dataplane *msock_dataplane_new(const msock_node_deps *deps, const msock_no
   d->mtu_bytes = mtu_bytes;
   d->handlers = *handlers;
   d->ctx = ctx;
-  d->next_news_us = MSOCK_NEVER;
+  d->next_news_us = d->next_hello_us = MSOCK_NEVER;
   msock_node_pings_init(&d->pings);
   d->wg = msock_wg_new(&deps->env, key, &cfg);
   d->filter = msock_filter_new(filter);
@@ -251,6 +251,34 @@ static void repeat_news(msock_dataplane *d, uint64_t now_us) {
     }
   }
   d->next_news_us = any ? now_us + MSOCK_DATAPLANE_NEWS_STEP_US : MSOCK_NEVER;
+}
+
+void msock_dataplane_peer_hello(msock_dataplane *d, uint64_t now_us, uint32_t id) {
+  msock_dataplane_peer *p = peer_of(d, id);
+  if (p != NULL && p->hello_us == 0) {
+    p->hello_us = now_us + MSOCK_DATAPLANE_HELLO_US;
+    d->next_hello_us = p->hello_us < d->next_hello_us ? p->hello_us : d->next_hello_us;
+  }
+}
+
+static void say_hellos(msock_dataplane *d, uint64_t now_us) {
+  if (now_us < d->next_hello_us) {
+    return;
+  }
+  d->next_hello_us = MSOCK_NEVER;
+  for (uint32_t id = 0; id < d->n_peers; id++) {
+    msock_dataplane_peer *p = &d->peers[id];
+    if (!p->in_use || p->hello_us == 0) {
+      continue;
+    }
+    if (p->hello_us <= now_us) {
+      p->hello_us = 0;
+      msock_wg_peer_open_session(d->wg, now_us, id);
+      msock_wg_peer_kick(d->wg, now_us, id);
+    } else if (p->hello_us < d->next_hello_us) {
+      d->next_hello_us = p->hello_us;
+    }
+  }
 }
 
 /* --- out --- */
@@ -533,13 +561,6 @@ void msock_dataplane_peer_set_path(msock_dataplane *d, uint32_t id, uint32_t pat
   }
 }
 
-void msock_dataplane_peer_hello(msock_dataplane *d, uint64_t now_us, uint32_t id) {
-  if (peer_of(d, id)) {
-    msock_wg_peer_open_session(d->wg, now_us, id);
-    msock_wg_peer_kick(d->wg, now_us, id);
-  }
-}
-
 void msock_dataplane_on_relay(msock_dataplane *d, uint64_t now_us, msock_region_id region,
                               const msock_node_key *src, const uint8_t *p, size_t len) {
   if (msock_wg_peer_find(d->wg, src) == MSOCK_WG_PEER_NONE) {
@@ -573,6 +594,7 @@ void msock_dataplane_pump(msock_dataplane *d, uint64_t now_us) {
     msock_wg_on_expiry(d->wg, now_us, msock_loop_wall_us());
   }
   repeat_news(d, now_us);
+  say_hellos(d, now_us);
   flush_engine(d, now_us);
   while (msock_node_pings_expire(&d->pings, now_us, &late)) {
     const msock_dataplane_ping r = {.tag = late.tag, .peer = late.peer};
@@ -584,6 +606,7 @@ uint64_t msock_dataplane_next_expiry(const msock_dataplane *d) {
   uint64_t t = msock_wg_next_expiry(d->wg);
   const uint64_t ping = msock_node_pings_next_expiry(&d->pings);
   t = ping < t ? ping : t;
+  t = d->next_hello_us < t ? d->next_hello_us : t;
   return d->next_news_us < t ? d->next_news_us : t;
 }
 

@@ -31,6 +31,11 @@
 
 #define MSOCK_DATAPLANE_NEWS_US (6 * MSOCK_SEC)
 #define MSOCK_DATAPLANE_NEWS_STEP_US (250 * MSOCK_MS)
+/* PEER: tailscaled sends its call-me-maybe and its own handshake at once. An initiation of ours
+ * that crosses that one, and our response right behind it, can leave wireguard-go with a session
+ * whose index and keys belong to different handshakes (its two workers share one state): nothing of
+ * ours is taken for 15 s. So we wait for its initiation first. */
+#define MSOCK_DATAPLANE_HELLO_US (100 * MSOCK_MS)
 #define MSOCK_DATAPLANE_ADDRS_MAX 8u
 
 typedef struct msock_dataplane msock_dataplane;
@@ -45,6 +50,7 @@ typedef struct msock_dataplane_peer {
   uint64_t last_rx_us;   /* authenticated traffic; 0 = never */
   uint64_t last_tx_us;
   uint64_t news_until_us;    /* unanswered handshakes are retried fast until then */
+  uint64_t hello_us;         /* when a session is opened from our side; 0 = not planned */
   msock_region_id rx_region; /* where its last datagram came from; 0 = none yet */
   uint64_t tx_dropped;       /* datagrams that found no way */
 } msock_dataplane_peer;
@@ -122,8 +128,9 @@ const msock_node_key *msock_dataplane_peer_key(const msock_dataplane *d, uint32_
 uint32_t msock_dataplane_peer_bound(const msock_dataplane *d);
 /* Its id in the path engine. */
 void msock_dataplane_peer_set_path(msock_dataplane *d, uint32_t id, uint32_t path);
-/* It wants to talk to us and is reachable now: opens a session from our side, so that a handshake
- * of its own that came too early costs nobody 5 s. */
+/* It wants to talk to us and is reachable now: a session is opened from our side if it has not come
+ * to one by itself in MSOCK_DATAPLANE_HELLO_US, so that a handshake of its own that came too early
+ * costs nobody 5 s. */
 void msock_dataplane_peer_hello(msock_dataplane *d, uint64_t now_us, uint32_t id);
 /* Something about this peer's path changed: pending handshakes go out now, and fast for a while. */
 void msock_dataplane_peer_news(msock_dataplane *d, uint64_t now_us, uint32_t id);

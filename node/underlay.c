@@ -122,7 +122,11 @@ static void on_publish(void *ctx, uint64_t now_us, const msock_endpoint *ep, siz
 
 static void on_kick(void *ctx, uint64_t now_us, const msock_node_key *peer) {
   msock_node *n = ctx;
-  msock_dataplane_peer_news(n->plane, now_us, msock_dataplane_peer_find(n->plane, peer));
+  const uint32_t id = msock_dataplane_peer_find(n->plane, peer);
+  msock_dataplane_peer_news(n->plane, now_us, id);
+  if (msock_engine_peer_count(msock_paths_engine(n->paths)) <= MSOCK_ENGINE_EAGER_PEERS) {
+    msock_dataplane_peer_hello(n->plane, now_us, id);
+  }
 }
 
 static void on_want_stun(void *ctx, uint64_t now_us) {

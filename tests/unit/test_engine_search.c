@@ -98,6 +98,29 @@ START_TEST(call_me_maybe_alone_is_enough) {
 }
 END_TEST
 
+/* Both call before either has pinged: what the calls make the other side send meets closed NATs.
+ * tailscaled sends it once and then rests for 5 s, so the call is repeated once ours is open. */
+START_TEST(a_call_that_left_before_our_first_ping_is_repeated_once) {
+  rig *r = pair(RIG_RESTRICTED, RIG_RESTRICTED);
+  const uint64_t t = r->now_us;
+  rig_know(r, 0, 1, NULL, 0);
+  rig_know(r, 1, 0, NULL, 0);
+  rig_run(r, t + r->derp_us - 1);
+  ck_assert_uint_eq(rig_count(r, 0, MSOCK_ENGINE_SEND_DERP, 0, t, r->now_us), 1);
+  ck_assert_uint_eq(rig_count(r, 0, MSOCK_ENGINE_SEND_UDP, RIG_PING_LEN, t, r->now_us), 0);
+  rig_run(r, t + r->derp_us);
+  const rig_entry *ping = rig_find(r, 0, MSOCK_ENGINE_SEND_UDP, RIG_PING_LEN, t, 0);
+  const rig_entry *call = rig_find(r, 0, MSOCK_ENGINE_SEND_DERP, 0, t, 1);
+  ck_assert_ptr_nonnull(ping);
+  ck_assert_ptr_nonnull(call);
+  ck_assert_uint_eq(call->at_us, t + r->derp_us);
+  ck_assert(ping < call); /* the log is in order */
+  rig_run(r, t + 900 * MSOCK_MS);
+  ck_assert_uint_eq(rig_count(r, 0, MSOCK_ENGINE_SEND_DERP, 0, t, r->now_us), 2);
+  rig_free(r);
+}
+END_TEST
+
 static const struct {
   rig_nat a, b;
   bool direct;
@@ -250,6 +273,7 @@ int main(void) {
   tcase_add_test(tc, outside_bursts_a_candidate_is_pinged_every_5_s_at_most);
   tcase_add_loop_test(tc, restricted_nats_meet_within_relay_and_three_round_trips, 0, 20);
   tcase_add_test(tc, call_me_maybe_alone_is_enough);
+  tcase_add_test(tc, a_call_that_left_before_our_first_ping_is_repeated_once);
   tcase_add_loop_test(tc, nat_matrix_in_both_roles_never_sends_data_to_the_unconfirmed, 0,
                       (int)(sizeof matrix / sizeof matrix[0]));
   tcase_add_test(tc, a_ping_is_answered_by_a_ping_of_ours_in_the_same_event);

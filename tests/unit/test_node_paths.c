@@ -585,6 +585,32 @@ START_TEST(a_disco_key_announced_in_the_tunnel_is_counted_and_not_applied) {
 }
 END_TEST
 
+static bool both_have_sessions(node_rig *rig) {
+  (void)rig;
+  for (size_t i = 0; i < 2; i++) {
+    msock_wg_peer_status st = {0};
+    const uint32_t id = msock_dataplane_peer_find(node(i)->plane, &node(1 - i)->paths_key);
+    if (msock_wg_peer_status_get(msock_dataplane_wg(node(i)->plane), msock_loop_now_us(), id,
+                                 &st) != MSOCK_OK ||
+        !st.has_session) {
+      return false;
+    }
+  }
+  return true;
+}
+
+/* A stock node whose first initiation came too early repeats it only after 5 s: ours does not wait
+ * for it. Nobody has sent a packet here. */
+START_TEST(a_path_brings_a_session_before_there_is_data) {
+  node_rig_start(r, 0, NULL, NULL);
+  node_rig_start(r, 1, NULL, NULL);
+  ck_assert(node_rig_wait(r, direct_both_ways));
+  const uint64_t t = msock_loop_now_us();
+  ck_assert(node_rig_wait(r, both_have_sessions));
+  ck_assert_uint_lt(msock_loop_now_us() - t, 2 * MSOCK_SEC);
+}
+END_TEST
+
 int main(void) {
   TCase *tc = testing_case();
   tcase_add_checked_fixture(tc, setup, teardown);
@@ -602,5 +628,6 @@ int main(void) {
   tcase_add_test(tc, direct_off_in_the_privacy_profile_is_no_udp_at_all);
   tcase_add_test(tc, relayed_disco_never_reaches_the_data_plane);
   tcase_add_test(tc, a_disco_key_announced_in_the_tunnel_is_counted_and_not_applied);
+  tcase_add_test(tc, a_path_brings_a_session_before_there_is_data);
   return testing_main("node_paths", tc);
 }
