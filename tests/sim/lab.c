@@ -140,13 +140,16 @@ sim_node *sim_lab_node(sim_lab *l, const char *name, sim_realm *r, const sim_opt
 
   o = o != NULL ? o : &none;
   sim_host_attach(h, r, NULL, "eth0");
-  sim_host_set_latency(h, sim_lab_between(l, LATENCY_MIN_US, LATENCY_MAX_US));
+  const uint64_t latency_us = sim_lab_between(l, LATENCY_MIN_US, LATENCY_MAX_US);
+  sim_host_set_latency(h, l->latency_us != 0 ? l->latency_us : latency_us);
   snprintf(yaml, sizeof yaml, "%s%s%s%s%sport: %u\n", o->lan_off ? "lan: false\n" : "",
            o->direct_off ? "direct: false\n" : "", o->ipv6 ? "ipv6: true\n" : "",
            o->privacy ? "profile: privacy-proxy\n" : "",
            o->fast_failover_off ? "fast_failover: false\n" : "", o->port);
   sim_node *n = sim_node_new(l->io, h, name,
-                             &(sim_node_config){.login_server = sim_control_url(l->control),
+                             &(sim_node_config){.login_server = l->control_url != NULL
+                                                                    ? l->control_url
+                                                                    : sim_control_url(l->control),
                                                 .yaml = yaml,
                                                 .userspace = o->userspace,
                                                 .ephemeral = o->ephemeral});

@@ -8,23 +8,10 @@
 #include "control/tailnet_internal.h"
 #include "crypto/x25519.h"
 #include "tests/sim/node.h"
-#include "tscontrol/relay.h"
+#include "tests/sim/services_internal.h"
 #include "tscontrol/server.h"
 
-/* A server's process with the parts that all have. */
-typedef struct server {
-  sim_io *io;
-  sim_host *host;
-  char name[32];
-  uint32_t runs;
-  sim_process *process; /* NULL: down */
-  msock_loop *loop;
-  msock_egress *egress;
-  uint64_t cpu_ns; /* of runs that are over */
-} server;
-
-/* Entered: give the result to sim_process_leave. */
-static sim_process *begin(server *s) {
+sim_process *sim_server_begin(sim_server *s) {
   const msock_egress_config full = {.profile = MSOCK_PROFILE_FULL, .ipv6 = true};
   s->process = sim_process_new(s->io, s->host, s->name, ++s->runs, NULL);
   sim_process *before = sim_process_enter(s->process);
@@ -34,8 +21,7 @@ static sim_process *begin(server *s) {
   return before;
 }
 
-/* The parts on top are gone; inside enter, which ends here. */
-static void finish(server *s, sim_process *before) {
+void sim_server_finish(sim_server *s, sim_process *before) {
   sim_trace(sim_io_world(s->io), s->name, "is gone");
   msock_egress_free(s->egress);
   msock_loop_free(s->loop);
@@ -45,103 +31,14 @@ static void finish(server *s, sim_process *before) {
   s->process = NULL;
 }
 
-static uint64_t cpu_of(const server *s) {
+uint64_t sim_server_cpu_ns(const sim_server *s) {
   return s->cpu_ns + (s->process != NULL ? sim_process_cpu_ns(s->process) : 0);
-}
-
-/* --- relay --- */
-
-struct sim_relay {
-  server s;
-  msock_region_id region;
-  char code[32];
-  char pem[32]; /* its certificate, as far as the simulated TLS looks */
-  msock_addr at;
-  msock_derp_map map; /* of this relay alone, with its pin */
-  msock_tscontrol_relay *relay;
-};
-
-void sim_relay_start(sim_relay *r) {
-  char why[MSOCK_TLS_WHY_MAX];
-  if (r->s.process != NULL) {
-    return;
-  }
-  sim_process *before = begin(&r->s);
-  const msock_tscontrol_relay_cfg cfg = {
-      .on = r->at, .pem = r->pem, .name = "", .log = sim_process_log(r->s.process)};
-  if (msock_tscontrol_relay_new(r->s.loop, r->s.egress, &cfg, &r->relay, why) != MSOCK_OK) {
-    fprintf(stderr, "sim: %s does not start: %s\n", r->s.name, why);
-    abort();
-  }
-  if (r->map.n_regions == 0) {
-    const msock_err e = msock_tscontrol_relay_map(r->relay, &r->map);
-    assert(e == MSOCK_OK);
-    (void)e;
-    msock_derp_region *g = &r->map.regions[0];
-    g->id = g->nodes[0].region_id = r->region;
-    snprintf(g->code, sizeof g->code, "%s", r->code);
-    snprintf(g->name, sizeof g->name, "%s", r->code);
-    snprintf(g->nodes[0].name, sizeof g->nodes[0].name, "%s", r->code);
-  }
-  sim_process_leave(before);
-  sim_process_wake(r->s.process);
-}
-
-sim_relay *sim_relay_new(sim_io *io, sim_host *host, msock_region_id region, const char *code) {
-  sim_relay *r = calloc(1, sizeof *r);
-  assert(r != NULL);
-  r->s = (server){.io = io, .host = host};
-  r->region = region;
-  r->at = (msock_addr){.ip = sim_host_address(host), .port = SIM_RELAY_PORT};
-  snprintf(r->s.name, sizeof r->s.name, "relay-%.20s", code);
-  snprintf(r->code, sizeof r->code, "%s", code);
-  snprintf(r->pem, sizeof r->pem, "%s", r->s.name);
-  sim_relay_start(r);
-  return r;
-}
-
-void sim_relay_kill(sim_relay *r) {
-  if (r->s.process != NULL) {
-    sim_process_mute(r->s.process);
-    sim_process *before = sim_process_enter(r->s.process);
-    msock_tscontrol_relay_free(r->relay);
-    r->relay = NULL;
-    finish(&r->s, before);
-  }
-}
-
-void sim_relay_free(sim_relay *r) {
-  if (r != NULL) {
-    sim_relay_kill(r);
-    msock_derp_map_clear(&r->map);
-    free(r);
-  }
-}
-
-bool sim_relay_is_running(const sim_relay *r) {
-  return r->s.process != NULL;
-}
-
-sim_host *sim_relay_host(const sim_relay *r) {
-  return r->s.host;
-}
-
-msock_region_id sim_relay_region(const sim_relay *r) {
-  return r->region;
-}
-
-msock_addr sim_relay_addr(const sim_relay *r) {
-  return r->at;
-}
-
-uint64_t sim_relay_cpu_ns(const sim_relay *r) {
-  return cpu_of(&r->s);
 }
 
 /* --- control --- */
 
 struct sim_control {
-  server s;
+  sim_server s;
   char url[64];
   msock_machine_private key;
   msock_derp_map map;
@@ -165,7 +62,7 @@ static void join_maps(sim_relay *const *relays, size_t n, msock_derp_map *out) {
   msock_derp_region *regions = calloc(n > 0 ? n : 1, sizeof *regions);
   assert(regions != NULL);
   for (size_t i = 0; i < n; i++) {
-    regions[i] = relays[i]->map.regions[0];
+    regions[i] = *sim_relay_map_region(relays[i]);
   }
   qsort(regions, n, sizeof *regions, by_id);
   const msock_derp_map joined = {.regions = regions, .n_regions = n};
@@ -216,7 +113,7 @@ void sim_control_start(sim_control *c) {
   if (is_up(c)) {
     return;
   }
-  sim_process *before = begin(&c->s);
+  sim_process *before = sim_server_begin(&c->s);
   c->env = msock_loop_env(c->s.loop);
   if (c->s.runs == 1) {
     msock_machine_private_generate(&c->env, &c->key);
@@ -242,7 +139,7 @@ sim_control *sim_control_new(sim_io *io, sim_host *host, const sim_control_confi
   char ip[MSOCK_IP_TEXT_MAX], why[MSOCK_TAILNET_WHY_MAX];
   const msock_ip at = sim_host_address(host);
   assert(c != NULL);
-  c->s = (server){.io = io, .host = host, .name = "control"};
+  c->s = (sim_server){.io = io, .host = host, .name = "control"};
   snprintf(c->url, sizeof c->url, "http://%s:%u", msock_ip_text(&at, ip), SIM_CONTROL_PORT);
   join_maps(config->relays, config->n_relays, &c->map);
   c->fakes = config->fake_peers;
@@ -262,7 +159,7 @@ void sim_control_kill(sim_control *c) {
     msock_tscontrol_free(c->server);
     c->server = NULL;
     put_away(c);
-    finish(&c->s, before);
+    sim_server_finish(&c->s, before);
   }
 }
 
@@ -294,7 +191,7 @@ sim_host *sim_control_host(const sim_control *c) {
 }
 
 uint64_t sim_control_cpu_ns(const sim_control *c) {
-  return cpu_of(&c->s);
+  return sim_server_cpu_ns(&c->s);
 }
 
 /* --- what an admin does --- */

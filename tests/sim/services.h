@@ -1,5 +1,6 @@
 /* tests/sim/services.h: the servers of a simulated tailnet: relays with STUN, and the control
- * server. The real programs' parts (tscontrol/server.c, tscontrol/relay.c) on simulated hosts. */
+ * server. The real programs' parts on simulated hosts: derpd (relay.c) and tscontrol (services.c).
+ */
 #ifndef MSOCK_TESTS_SIM_SERVICES_H
 #define MSOCK_TESTS_SIM_SERVICES_H
 
@@ -20,10 +21,13 @@ sim_relay *sim_relay_new(sim_io *io, sim_host *host, msock_region_id region, con
 void sim_relay_free(sim_relay *r);
 void sim_relay_kill(sim_relay *r);  /* connections end, STUN is silent, the port refuses */
 void sim_relay_start(sim_relay *r); /* again */
+/* SIGTERM: clients are told and leave within derpd's drain_time; started again down_us later. */
+void sim_relay_restart(sim_relay *r, uint64_t down_us);
 bool sim_relay_is_running(const sim_relay *r);
 sim_host *sim_relay_host(const sim_relay *r);
 msock_region_id sim_relay_region(const sim_relay *r);
 msock_addr sim_relay_addr(const sim_relay *r);
+size_t sim_relay_clients(const sim_relay *r); /* logged in */
 uint64_t sim_relay_cpu_ns(const sim_relay *r);
 
 /* --- the control server --- */
