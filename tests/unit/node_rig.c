@@ -38,13 +38,14 @@ node_rig *node_rig_new_at(const char *ip) {
   snprintf(r->host, sizeof r->host, "%s", ip);
   ck_assert_int_eq(msock_ip_parse(ip, &at.ip), MSOCK_OK);
   if (!msock_ip_is_loopback(&at.ip)) {
-    char cmd[64];
+    char cmd[128];
     ck_assert(r->own_namespace);
-    snprintf(cmd, sizeof cmd, "ip addr add %s/32 dev lo", r->host);
+    snprintf(cmd, sizeof cmd, "ip addr add %s/%s dev lo", r->host,
+             at.ip.family == 4 ? "32" : "128");
     ck_assert_int_eq(system(cmd), 0);
   }
   r->loop = msock_loop_new(NULL);
-  r->egress = io_test_egress(r->loop, MSOCK_PROFILE_FULL, false);
+  r->egress = io_test_egress(r->loop, MSOCK_PROFILE_FULL, at.ip.family == 6);
   r->env = msock_loop_env(r->loop);
   const msock_tscontrol_relay_cfg rc = {.on = at, .name = ""};
   ck_assert_msg(msock_tscontrol_relay_new(r->loop, r->egress, &rc, &r->relay, why) == MSOCK_OK,
@@ -94,12 +95,13 @@ size_t node_rig_lines(const node_rig *r, size_t i, const char *first, ...) {
 
 static void load_settings(node_rig *r, node_rig_node *x, const char *const *flags) {
   msock_config_report report = {0};
+  const bool v6 = strchr(r->host, ':') != NULL;
   char dir[64], api[96];
   size_t n = 0;
   memcpy(dir, x->dir, sizeof dir);
   memcpy(api, x->socket, sizeof api);
-  snprintf(x->flags[0], sizeof x->flags[0], "--login-server=http://%s:%u", r->host,
-           msock_tscontrol_addr(r->server).port);
+  snprintf(x->flags[0], sizeof x->flags[0], "--login-server=http://%s%s%s:%u", v6 ? "[" : "",
+           r->host, v6 ? "]" : "", msock_tscontrol_addr(r->server).port);
   snprintf(x->flags[1], sizeof x->flags[1], "--statedir=%s", dir);
   snprintf(x->flags[2], sizeof x->flags[2], "--socket=%s", api);
   snprintf(x->flags[3], sizeof x->flags[3], "--hostname=n%zu", (size_t)(x - r->node));

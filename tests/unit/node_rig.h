@@ -33,7 +33,7 @@ typedef struct node_rig_node {
 
 typedef struct node_rig {
   bool own_namespace;
-  char host[16]; /* where control server and relay are */
+  char host[MSOCK_IP_TEXT_MAX]; /* where control server and relay are */
   msock_loop *loop;
   msock_egress *egress;
   msock_env env;

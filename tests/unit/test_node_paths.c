@@ -454,6 +454,36 @@ START_TEST(with_ipv6_on_both_sides_the_path_is_ipv6) {
 }
 END_TEST
 
+static bool measured_over_ipv6(node_rig *rig) {
+  const msock_home_report *h = msock_home_report_of(msock_homing_machine(node(0)->homing));
+  (void)rig;
+  return h->udp && h->ipv6;
+}
+
+/* Control, relay, STUN and the direct path, where there is no IPv4 but the loopback's. */
+START_TEST(a_network_of_ipv6_alone_will_do) {
+  static const char *const flags[] = {"--ipv6=true", "--allow-loopback=false", NULL};
+  msock_ip ip;
+  if (!r->own_namespace) {
+    return;
+  }
+  node_rig_free(r);
+  r = node_rig_new_at("2001:db8::7");
+  ck_assert_int_eq(msock_ip_parse(r->host, &ip), MSOCK_OK);
+  node_rig_start(r, 0, NULL, flags);
+  node_rig_start(r, 1, NULL, flags);
+  ck_assert(node_rig_wait(r, know_each_other));
+  ck_assert(talks(0, 1)); /* by relay at first */
+  ck_assert(node_rig_wait(r, measured_over_ipv6));
+  const msock_home_report *h = msock_home_report_of(msock_homing_machine(node(0)->homing));
+  ck_assert(msock_ip_equal(&h->global_v6.ip, &ip));
+  ck_assert_uint_eq(h->global_v6.port, msock_udp_local(udp(0)).port); /* from the one socket */
+  ck_assert(!h->ipv4);
+  ck_assert(node_rig_wait(r, direct_by_ipv6));
+  ck_assert(talks(1, 0));
+}
+END_TEST
+
 /* --- silence --- */
 
 static void write_disco(uint8_t p[static 124], const msock_disco_identity *me) {
@@ -624,6 +654,7 @@ int main(void) {
   tcase_add_test(tc, where_ipv6_is_switched_off_the_node_starts_on_ipv4_with_one_warning);
   tcase_add_test(tc, on_a_dual_stack_socket_ipv4_peers_are_ipv4_candidates);
   tcase_add_test(tc, with_ipv6_on_both_sides_the_path_is_ipv6);
+  tcase_add_test(tc, a_network_of_ipv6_alone_will_do);
   tcase_add_test(tc, without_a_netmap_the_socket_answers_nobody);
   tcase_add_test(tc, direct_off_in_the_privacy_profile_is_no_udp_at_all);
   tcase_add_test(tc, relayed_disco_never_reaches_the_data_plane);
