@@ -115,8 +115,8 @@ static void on_readable(void *ctx, const uint8_t *p, size_t len) {
 
 static void on_tx_peek(void *ctx, const uint8_t **p, size_t *len) {
   admin_conn *c = ctx;
-  *p = (const uint8_t *)c->out.p + c->sent;
   *len = c->out.len - c->sent;
+  *p = *len > 0 ? (const uint8_t *)c->out.p + c->sent : NULL;
 }
 
 static void on_tx_consume(void *ctx, size_t n) {

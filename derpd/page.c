@@ -7,6 +7,7 @@
 
 #define CHART_W 960.0
 #define CHART_H 150.0
+#define SHOWN_MIN 20u /* samples: five minutes */
 
 static const char style[] =
     ":root{--bg:#f6f7f9;--card:#fff;--ink:#1c2330;--dim:#667085;--line:#e4e7ec;--in:#2563eb;"
@@ -21,7 +22,7 @@ static const char style[] =
     "font-weight:600}.dim{color:var(--dim)}.pill{padding:2px "
     "10px;border-radius:99px;font-size:12px;"
     "font-weight:600;color:#fff;background:var(--ok)}.pill.drain{background:var(--bad)}"
-    ".cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px}"
+    ".cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(210px,1fr));gap:12px}"
     ".card{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:14px "
     "16px}"
     ".card b{display:block;font-size:24px;font-weight:650;letter-spacing:-.02em;margin-top:2px;"
@@ -58,20 +59,34 @@ static uint64_t sample(const msock_derpd_history *h, const uint64_t *ring, size_
   return ring[(h->at + MSOCK_DERPD_HISTORY - h->n + i) % MSOCK_DERPD_HISTORY];
 }
 
+/* How many samples the width stands for: a young relay does not hide in the corner. */
+static size_t shown(const msock_derpd_history *h) {
+  return h->n > SHOWN_MIN ? h->n : SHOWN_MIN;
+}
+
+/* is_area: filled below; else a dashed line, which shows over the other where both are equal. */
 static void draw_curve(const msock_derpd_history *h, const uint64_t *ring, uint64_t top,
-                       const char *colour, msock_derpd_text *t) {
+                       bool is_area, msock_derpd_text *t) {
   if (h->n < 2) {
     return;
   }
-  const double step = CHART_W / (MSOCK_DERPD_HISTORY - 1);
+  const double step = CHART_W / (double)(shown(h) - 1);
   const double left = CHART_W - step * (double)(h->n - 1);
-  msock_derpd_text_add(t,
-                       "<polyline fill=\"none\" stroke=\"var(--%s)\" stroke-width=\"2\" "
-                       "stroke-linejoin=\"round\" points=\"",
-                       colour);
+  if (is_area) {
+    msock_derpd_text_add(t,
+                         "<polygon fill=\"var(--in)\" fill-opacity=\".16\" stroke=\"var(--in)\" "
+                         "stroke-width=\"1.5\" points=\"%.1f,%.1f ",
+                         left, CHART_H);
+  } else {
+    msock_derpd_text_add(t, "<polyline fill=\"none\" stroke=\"var(--out)\" stroke-width=\"2\" "
+                            "stroke-dasharray=\"7 5\" points=\"");
+  }
   for (size_t i = 0; i < h->n; i++) {
-    const double y = CHART_H - 4 - (CHART_H - 14) * (double)sample(h, ring, i) / (double)top;
+    const double y = CHART_H - 1 - (CHART_H - 11) * (double)sample(h, ring, i) / (double)top;
     msock_derpd_text_add(t, "%.1f,%.1f ", left + step * (double)i, y);
+  }
+  if (is_area) {
+    msock_derpd_text_add(t, "%.1f,%.1f", CHART_W, CHART_H);
   }
   msock_derpd_text_add(t, "\"/>");
 }
@@ -82,11 +97,13 @@ static void write_chart(const msock_derpd_history *h, msock_derpd_text *t) {
     top = sample(h, h->in, i) > top ? sample(h, h->in, i) : top;
     top = sample(h, h->out, i) > top ? sample(h, h->out, i) : top;
   }
-  msock_derpd_text_add(t, "<section class=\"card\"><h2>Traffic, last hour"
-                          "<span class=\"key\" style=\"background:var(--in)\"></span><span "
-                          "class=\"dim\">from clients</span><span class=\"key\" "
-                          "style=\"background:var(--out)\"></span><span class=\"dim\">to clients"
-                          "</span><span class=\"dim\" style=\"float:right\">peak ");
+  msock_derpd_text_add(t,
+                       "<section class=\"card\"><h2>Traffic, last %zu min"
+                       "<span class=\"key\" style=\"background:var(--in)\"></span><span "
+                       "class=\"dim\">from clients</span><span class=\"key\" "
+                       "style=\"background:var(--out)\"></span><span class=\"dim\">to clients"
+                       "</span><span class=\"dim\" style=\"float:right\">peak ",
+                       shown(h) * (size_t)(MSOCK_DERPD_HISTORY_STEP_US / MSOCK_SEC) / 60);
   msock_derpd_text_size(t, top);
   msock_derpd_text_add(t,
                        "/s</span></h2><svg viewBox=\"0 0 %.0f %.0f\" role=\"img\" "
@@ -98,8 +115,8 @@ static void write_chart(const msock_derpd_history *h, msock_derpd_text *t) {
                          "stroke=\"var(--line)\"/>",
                          CHART_W, CHART_H * i / 4, CHART_H * i / 4);
   }
-  draw_curve(h, h->out, top, "out", t);
-  draw_curve(h, h->in, top, "in", t);
+  draw_curve(h, h->in, top, true, t);
+  draw_curve(h, h->out, top, false, t);
   msock_derpd_text_add(t, "</svg></section>");
 }
 

@@ -115,7 +115,7 @@ void relay_accept(relay_socket *s, int fd, const msock_addr *peer) {
     free(c);
     return;
   }
-  *c = (relay_client){.relay = r, .id = id, .kind = s->kind, .is_tls = tls, .peer = *peer};
+  *c = (relay_client){.relay = r, .id = id, .kind = (uint8_t)s->kind, .is_tls = tls, .peer = *peer};
   c->up = !tls;
   r->stats.tls_accepted += tls;
   if (!insert(r, c)) {
