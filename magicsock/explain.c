@@ -46,6 +46,10 @@ static const char *millis(uint64_t us, char buf[static 24]) {
   return buf;
 }
 
+static const char *addresses(uint32_t n) {
+  return n == 1 ? "address" : "addresses";
+}
+
 static const char *place(const msock_addr *a, bool hide, char buf[static MSOCK_ADDR_TEXT_MAX]) {
   return hide ? "(hidden)" : msock_addr_text(a, buf);
 }
@@ -107,6 +111,9 @@ msock_why_situation msock_why_judge(const msock_why *w) {
   if (judge_fixed(w, &fixed)) {
     return fixed;
   }
+  if (w->offline) {
+    return MSOCK_WHY_IS_OFFLINE;
+  }
   if (last_loss(w) != NULL) {
     return MSOCK_WHY_IS_LOST;
   }
@@ -122,7 +129,13 @@ msock_why_situation msock_why_judge(const msock_why *w) {
   if (w->self_hard) {
     return w->peer_hard ? MSOCK_WHY_IS_HARD_BOTH : MSOCK_WHY_IS_HARD_SELF;
   }
-  return w->n_pinged > 0 ? MSOCK_WHY_IS_NO_PONG : MSOCK_WHY_IS_IDLE;
+  if (w->n_pinged == 0) {
+    return MSOCK_WHY_IS_IDLE;
+  }
+  if (w->peer_hard) {
+    return MSOCK_WHY_IS_HARD_PEER;
+  }
+  return w->peer_private && !w->ping_heard ? MSOCK_WHY_IS_PEER_PRIVATE : MSOCK_WHY_IS_NO_PONG;
 }
 
 static void add_path(text *t, const msock_why *w, const char *peer, const char *relay, bool hide) {
@@ -219,11 +232,21 @@ static void add_reason(text *t, const msock_why *w, msock_why_situation is, bool
   case MSOCK_WHY_IS_HARD_SELF:
     add(t, "why: hard NAT on our side: each destination sees another port of ours\n");
     break;
+  case MSOCK_WHY_IS_HARD_PEER:
+    add(t, "why: hard NAT on the peer's side, it seems: it lists one address with several ports\n");
+    break;
+  case MSOCK_WHY_IS_PEER_PRIVATE:
+    add(t, "why: the peer knows only private addresses of its own, and they give no pong here\n");
+    break;
+  case MSOCK_WHY_IS_OFFLINE:
+    add(t, "why: control says that the peer is offline\n");
+    break;
   case MSOCK_WHY_IS_PROBING:
-    add(t, "why: looking for a direct path: pings sent to %" PRIu32 " addresses\n", w->n_pinged);
+    add(t, "why: looking for a direct path: pings sent to %" PRIu32 " %s\n", w->n_pinged,
+        addresses(w->n_pinged));
     break;
   case MSOCK_WHY_IS_NO_PONG:
-    add(t, "why: pings sent to %" PRIu32 " addresses, no pong; %s\n", w->n_pinged,
+    add(t, "why: pings sent to %" PRIu32 " %s, no pong; %s\n", w->n_pinged, addresses(w->n_pinged),
         w->ping_heard  ? "the peer's pings do arrive here"
         : w->cmm_heard ? "no ping of the peer arrives, though it was heard by the relay"
                        : "nothing was heard from the peer either");
@@ -259,6 +282,12 @@ static const char *advice(const msock_why *w, msock_why_situation is) {
     return "forward a UDP port to one of the two nodes and give it as its fixed port";
   case MSOCK_WHY_IS_HARD_SELF:
     return "forward a UDP port on our side and set it as fixed port, unless the other side is open";
+  case MSOCK_WHY_IS_HARD_PEER:
+    return "forward a UDP port to one of the two nodes and give it as its fixed port";
+  case MSOCK_WHY_IS_PEER_PRIVATE:
+    return "run netcheck on the peer: its STUN gets no answer; let UDP out there";
+  case MSOCK_WHY_IS_OFFLINE:
+    return "start the node on the other side, or see what keeps it from its control server";
   case MSOCK_WHY_IS_PROBING:
     return "wait some seconds";
   case MSOCK_WHY_IS_NO_PONG:
@@ -308,16 +337,16 @@ static void add_event(text *t, const msock_why *w, const msock_why_event *ev, bo
   add(t, "  %s ago: ", span(w->now_us - ev->at_us, age));
   switch ((msock_why_kind)ev->kind) {
   case MSOCK_WHY_PEER_NEW:
-    add(t, "new in the netmap, %" PRIu32 " usable addresses", ev->value);
+    add(t, "new in the netmap, %" PRIu32 " usable %s", ev->value, addresses(ev->value));
     break;
   case MSOCK_WHY_BURST:
-    add(t, "pinged %" PRIu32 " addresses", ev->value);
+    add(t, "pinged %" PRIu32 " %s", ev->value, addresses(ev->value));
     break;
   case MSOCK_WHY_CMM_IN:
-    add(t, "it called, with %" PRIu32 " usable addresses", ev->value);
+    add(t, "it called, with %" PRIu32 " usable %s", ev->value, addresses(ev->value));
     break;
   case MSOCK_WHY_CMM_OUT:
-    add(t, "called it by the relay, with %" PRIu32 " addresses", ev->value);
+    add(t, "called it by the relay, with %" PRIu32 " %s", ev->value, addresses(ev->value));
     break;
   case MSOCK_WHY_CMM_HELD:
     add(t, "did not call: no address of ours is known from outside");

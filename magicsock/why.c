@@ -52,6 +52,15 @@ static bool looks_hard(const msock_candidates *t) {
   return false;
 }
 
+static bool only_private(const msock_candidates *t) {
+  for (uint16_t i = 0; i < t->n; i++) {
+    if (msock_eligible_public(&t->at[i].addr)) {
+      return false;
+    }
+  }
+  return t->n > 0;
+}
+
 static void copy_events(const msock_path_peer *p, msock_why *w) {
   if (p->why == NULL) {
     return;
@@ -83,6 +92,7 @@ bool msock_engine_why(const msock_engine *e, uint32_t id, uint64_t now_us, msock
       .self_reflexive = msock_self_has_reflexive(&e->self, &e->filter),
       .self_hard = msock_self_varies(&e->self),
       .peer_hard = looks_hard(&p->candidates),
+      .peer_private = only_private(&p->candidates),
       .active = msock_path_active(p, now_us),
       .ping_heard = p->ping_heard_us != MSOCK_NEVER,
       .cmm_heard = p->cmm_heard_us != MSOCK_NEVER,

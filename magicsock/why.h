@@ -52,6 +52,8 @@ typedef struct msock_why {
   bool self_reflexive; /* some address of ours as seen from outside is known */
   bool self_hard;      /* our NAT gives each destination another port */
   bool peer_hard;      /* the peer lists one address with several ports: so does its */
+  bool peer_private;   /* it lists addresses, and none that the Internet could reach */
+  bool offline;        /* control says so; the caller's to set, the engine does not know */
   bool active;         /* data was sent in the last 45 s */
   bool ping_heard;     /* a ping of the peer came by UDP, ever */
   bool cmm_heard;      /* the peer has called, ever */
@@ -75,11 +77,14 @@ typedef enum msock_why_situation {
   MSOCK_WHY_IS_NO_DISCO_KEY,
   MSOCK_WHY_IS_DATA_STALLED,
   MSOCK_WHY_IS_LOSSY,
+  MSOCK_WHY_IS_OFFLINE,       /* control says that the peer is */
   MSOCK_WHY_IS_LOST,          /* there was a path in the last two minutes */
   MSOCK_WHY_IS_NO_CANDIDATES, /* no address of the peer may be used */
   MSOCK_WHY_IS_NO_REFLEXIVE,  /* STUN got no answer */
   MSOCK_WHY_IS_HARD_BOTH,     /* hard NAT on both sides */
   MSOCK_WHY_IS_HARD_SELF,     /* ours only */
+  MSOCK_WHY_IS_HARD_PEER,     /* the peer's only */
+  MSOCK_WHY_IS_PEER_PRIVATE,  /* no address of the peer is known from outside */
   MSOCK_WHY_IS_PROBING,       /* under way for less than 5 s */
   MSOCK_WHY_IS_NO_PONG,       /* pinged, nothing came back */
   MSOCK_WHY_IS_IDLE           /* nobody has sent anything */

@@ -7,6 +7,7 @@
 #include "node/node_internal.h"
 
 #define CANDIDATES_MAX 64u
+#define ONLINE_NO 1u /* msock_peer.online */
 
 static const msock_netmap *netmap_of(const msock_node *n) {
   return n->control ? msock_control_netmap(msock_control_link_machine(n->control)) : NULL;
@@ -27,6 +28,7 @@ char *msock_node_why_text(msock_node *n, const msock_ip *ip, size_t *len) {
       !msock_engine_why(e, msock_engine_peer_find(e, &p->key), msock_loop_now_us(), &why)) {
     return NULL;
   }
+  why.offline = p->online == ONLINE_NO;
   const msock_derp_region *r = msock_derp_map_find(msock_netmap_derp_map(nm), why.region);
   char *text = malloc(MSOCK_WHY_TEXT_MAX);
   if (text) {

@@ -58,6 +58,50 @@ START_TEST(hard_nats_on_both_sides) {
 }
 END_TEST
 
+START_TEST(hard_nat_on_one_side) {
+  rig *r = pair(RIG_RESTRICTED, RIG_SYMMETRIC, false);
+  rig_traffic(r, 0, 1, 100 * MSOCK_MS, true, 20 * MSOCK_SEC);
+  explain(r, MSOCK_WHY_IS_HARD_PEER, "hard NAT on the peer's side", "forward a UDP port");
+  rig_free(r);
+  r = pair(RIG_SYMMETRIC, RIG_RESTRICTED, false);
+  rig_traffic(r, 0, 1, 100 * MSOCK_MS, true, 20 * MSOCK_SEC);
+  explain(r, MSOCK_WHY_IS_HARD_SELF, "hard NAT on our side", "forward a UDP port on our side");
+  rig_free(r);
+}
+END_TEST
+
+/* The peer without UDP lists what its interfaces have, which is of no use from here. */
+START_TEST(a_peer_with_private_addresses_only) {
+  const msock_addr inside = rig_addr("192.168.7.2:41641");
+  rig *r = pair(RIG_RESTRICTED, RIG_BLOCKED, false);
+  rig_know(r, 0, 1, &inside, 1);
+  rig_traffic(r, 0, 1, 100 * MSOCK_MS, true, 20 * MSOCK_SEC);
+  explain(r, MSOCK_WHY_IS_PEER_PRIVATE, "only private addresses", "run netcheck on the peer");
+  rig_free(r);
+}
+END_TEST
+
+START_TEST(a_peer_that_control_calls_offline) {
+  rig *r = pair(RIG_RESTRICTED, RIG_RESTRICTED, false);
+  msock_why w;
+  char text[MSOCK_WHY_TEXT_MAX];
+  rig_traffic(r, 0, 1, 100 * MSOCK_MS, true, 20 * MSOCK_SEC);
+  ck_assert(msock_engine_why(r->node[0].e, rig_id(r, 0, 1), r->now_us, &w));
+  w.offline = true; /* pongs are better news than control's */
+  ck_assert_int_eq(msock_why_judge(&w), MSOCK_WHY_IS_DIRECT);
+  r->node[1].udp_cut = true;
+  rig_traffic(r, 0, 1, 100 * MSOCK_MS, true, 40 * MSOCK_SEC);
+  ck_assert(msock_engine_why(r->node[0].e, rig_id(r, 0, 1), r->now_us, &w));
+  ck_assert(!w.offline);
+  w.offline = true;
+  ck_assert_int_eq(msock_why_judge(&w), MSOCK_WHY_IS_OFFLINE);
+  msock_why_explain(&w, "bob", "lab", false, text, sizeof text);
+  ck_assert_ptr_nonnull(strstr(text, "why: control says that the peer is offline\n"));
+  ck_assert_ptr_nonnull(strstr(text, "advice: start the node on the other side"));
+  rig_free(r);
+}
+END_TEST
+
 START_TEST(no_answer_from_stun) {
   rig *r = pair(RIG_RESTRICTED, RIG_BLOCKED, true);
   rig_traffic(r, 0, 1, 100 * MSOCK_MS, true, 20 * MSOCK_SEC);
@@ -135,6 +179,9 @@ int main(void) {
   tcase_add_test(tc, a_resting_peer_has_no_story);
   tcase_add_test(tc, direct_and_lost);
   tcase_add_test(tc, hard_nats_on_both_sides);
+  tcase_add_test(tc, hard_nat_on_one_side);
+  tcase_add_test(tc, a_peer_with_private_addresses_only);
+  tcase_add_test(tc, a_peer_that_control_calls_offline);
   tcase_add_test(tc, no_answer_from_stun);
   tcase_add_test(tc, pings_without_pongs);
   tcase_add_test(tc, states_that_no_waiting_changes);
