@@ -10,6 +10,7 @@
  *   --seconds S      how long is measured (5), after --warm S (1)
  *   --pairs N        (1)    --size B    (1280)
  *   --window W       messages in flight per pair (16); each arrival sends the next
+ *   --burst N        messages that one system call hands over (1, as stock clients do)
  *   --rate R         instead: so many messages a second in all, for latency
  *   --connections N  idle: how many (1000); setups: how many at a time (16)
  *   --settle S       idle: how long before the memory is read (5)
@@ -41,7 +42,7 @@
 typedef struct options {
   const char *mode, *address;
   bool plain;
-  long pid, cpu, seconds, warm, pairs, size, window, rate, connections, settle;
+  long pid, cpu, seconds, warm, pairs, size, window, rate, connections, settle, burst;
 } options;
 
 typedef struct pair {
@@ -203,11 +204,14 @@ static void refill(run *r) {
       p->in_flight = 0;
       p->heard_ns = t;
     }
-    if (p->in_flight > (unsigned)r->o.window / 2) {
+    if (p->in_flight + (unsigned)r->o.burst > (unsigned)r->o.window) {
       continue;
     }
-    while (p->in_flight < (unsigned)r->o.window) {
+    for (long n = 1; p->in_flight < (unsigned)r->o.window; n++) {
       send_one(r, p);
+      if (n % r->o.burst == 0) {
+        load_flush(&p->from);
+      }
     }
     load_flush(&p->from);
   }
@@ -371,22 +375,30 @@ static const char usage[] =
 
 static void parse(int argc, char **argv, options *o) {
   static const struct option names[] = {
-      {"plain", no_argument, NULL, 'p'},      {"pid", required_argument, NULL, 0},
-      {"cpu", required_argument, NULL, 1},    {"seconds", required_argument, NULL, 2},
-      {"warm", required_argument, NULL, 3},   {"pairs", required_argument, NULL, 4},
-      {"size", required_argument, NULL, 5},   {"window", required_argument, NULL, 6},
-      {"rate", required_argument, NULL, 7},   {"connections", required_argument, NULL, 8},
-      {"settle", required_argument, NULL, 9}, {NULL, 0, NULL, 0},
+      {"plain", no_argument, NULL, 'p'},
+      {"pid", required_argument, NULL, 0},
+      {"cpu", required_argument, NULL, 1},
+      {"seconds", required_argument, NULL, 2},
+      {"warm", required_argument, NULL, 3},
+      {"pairs", required_argument, NULL, 4},
+      {"size", required_argument, NULL, 5},
+      {"window", required_argument, NULL, 6},
+      {"rate", required_argument, NULL, 7},
+      {"connections", required_argument, NULL, 8},
+      {"settle", required_argument, NULL, 9},
+      {"burst", required_argument, NULL, 10},
+      {NULL, 0, NULL, 0},
   };
   *o = (options){.cpu = -1, .seconds = 5, .warm = 1, .pairs = 1, .size = 1280, .window = 16};
   o->settle = 5;
-  long *const values[] = {&o->pid,  &o->cpu,    &o->seconds, &o->warm,        &o->pairs,
-                          &o->size, &o->window, &o->rate,    &o->connections, &o->settle};
+  o->burst = 1;
+  long *const values[] = {&o->pid,    &o->cpu,  &o->seconds,     &o->warm,   &o->pairs, &o->size,
+                          &o->window, &o->rate, &o->connections, &o->settle, &o->burst};
   int c;
   while ((c = getopt_long(argc, argv, "", names, NULL)) != -1) {
     if (c == 'p') {
       o->plain = true;
-    } else if (c >= 0 && c < 10) {
+    } else if (c >= 0 && c < (int)(sizeof values / sizeof *values)) {
       *values[c] = strtol(optarg, NULL, 10);
     } else {
       fputs(usage, stderr);
@@ -394,7 +406,7 @@ static void parse(int argc, char **argv, options *o) {
     }
   }
   if (argc - optind != 2 || o->size < (long)STAMP || o->size > 16000 || o->window < 1 ||
-      o->pairs < 1) {
+      o->burst < 1 || o->burst > o->window || o->pairs < 1) {
     fputs(usage, stderr);
     exit(2);
   }
