@@ -118,10 +118,11 @@ static void exchange(plain *c, const char *bytes, size_t len) {
 START_TEST(a_relay_whose_stun_port_is_taken_does_not_start) {
   char why[MSOCK_TLS_WHY_MAX] = "", port[16];
   msock_tscontrol_relay *other = NULL;
-  msock_addr at;
   int fd = -1;
-  const msock_addr any = io_test_local(0);
-  ck_assert_int_eq(msock_egress_udp_bind(eg, MSOCK_PURPOSE_LISTEN, &any, &fd, &at), MSOCK_OK);
+  const msock_addr at = msock_tscontrol_relay_addr(relay); /* a port that was free for both */
+  msock_tscontrol_relay_free(relay);
+  relay = NULL;
+  ck_assert_int_eq(msock_egress_udp_bind(eg, MSOCK_PURPOSE_LISTEN, &at, &fd, NULL), MSOCK_OK);
   const msock_tscontrol_relay_cfg rc = {.on = at, .name = ""};
   ck_assert_int_eq(msock_tscontrol_relay_new(loop, eg, &rc, &other, why), MSOCK_ERR_IO);
   ck_assert_ptr_null(other);
