@@ -93,7 +93,8 @@ typedef struct sim_link {
   uint32_t mtu_bytes;             /* 0: 1500. Longer packets vanish (a black hole) */
   bool mtu_known;                 /* the host knows: EMSGSIZE instead */
   bool udp_blocked, tcp_blocked;  /* dropped; streams stall */
-  bool udp_refused;               /* up only: sends give EPERM, as a local firewall does */
+  bool (*dropped)(const uint8_t *bytes, size_t len); /* pairs only: a firewall that looks inside */
+  bool udp_refused; /* up only: sends give EPERM, as a local firewall does */
 } sim_link;
 sim_link *sim_host_up(sim_host *h); /* change the fields at any time */
 sim_link *sim_host_down(sim_host *h);

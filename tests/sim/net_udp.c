@@ -199,7 +199,7 @@ static uint64_t arrival_us(sim_net *n, const sim_host *from, const sim_host *to,
 }
 
 static const char *lost_on_the_way(sim_net *n, const sim_host *from, const sim_host *to,
-                                   const msock_addr *dst, size_t len) {
+                                   const msock_addr *dst, const uint8_t *bytes, size_t len) {
   const sim_pair *p = to != NULL ? sim_net_pair(n, from, to) : NULL;
   const size_t whole = len + (dst->ip.family == 6 ? 48u : SIM_UDP_OVERHEAD);
 
@@ -208,6 +208,9 @@ static const char *lost_on_the_way(sim_net *n, const sim_host *from, const sim_h
   }
   if (p != NULL && p->has_link && p->link.udp_blocked) {
     return "UDP is blocked between the two";
+  }
+  if (p != NULL && p->has_link && p->link.dropped != NULL && p->link.dropped(bytes, len)) {
+    return "a firewall does not like it";
   }
   if ((from->up.mtu_bytes != 0 && whole > from->up.mtu_bytes) ||
       (p != NULL && p->has_link && p->link.mtu_bytes != 0 && whole > p->link.mtu_bytes)) {
@@ -296,7 +299,7 @@ int sim_udp_send(sim_udp *u, const msock_addr *to, const uint8_t *bytes, size_t 
     return 0;
   }
   sim_host *guess = sim_net_descend(n, c.realm, SIM_UDP, &c.src, to, true, &ignored, &why);
-  why = c.lan ? NULL : lost_on_the_way(n, h, guess, to, len);
+  why = c.lan ? NULL : lost_on_the_way(n, h, guess, to, bytes, len);
   if (why != NULL) {
     lose(n, &ev, why);
     return 0;

@@ -5,22 +5,18 @@
 
 #define FIRST_US (5 * MSOCK_SEC)  /* until direct, from the first packet */
 #define QUIET_US (10 * MSOCK_SEC) /* of steady traffic before something happens */
+#define LOST_US (4200 * MSOCK_MS) /* until traffic goes on: PATH-33, and one ping */
 #define SEARCH_US                                                                                  \
   (12 * MSOCK_SEC) /* until direct again: a call-me-maybe each 5 s, and the search */
 
 #define ONE_WAY_US                                                                                 \
   (12500 * UINT64_C(1)) /* of each host's link: 50 ms there and back, as PATH-33 has it */
 
-static void set_latency(const sim_couple *c) {
-  sim_host_set_latency(sim_node_host(c->a), ONE_WAY_US);
-  sim_host_set_latency(sim_node_host(c->b), ONE_WAY_US);
-}
-
 /* Two that are direct, with steady traffic for a random while. */
 static sim_couple direct_couple(sim_lab *l, sim_kind a, sim_kind b, const sim_options *o) {
+  l->latency_us = ONE_WAY_US;
   sim_couple c = sim_lab_couple(l, a, b, o);
   l->outcome->direct_us = sim_lab_until_direct(l, c.a, c.b, FIRST_US);
-  set_latency(&c);
   sim_lab_run(l, sim_lab_between(l, QUIET_US, 2 * QUIET_US));
   sim_expect(l, sim_lab_both_direct(c.a, c.b), "the direct path did not last");
   sim_flow_reset(c.flow);
@@ -28,6 +24,7 @@ static sim_couple direct_couple(sim_lab *l, sim_kind a, sim_kind b, const sim_op
 }
 
 static sim_couple relayed_couple(sim_lab *l, const sim_options *o) {
+  l->latency_us = ONE_WAY_US;
   sim_couple c = sim_lab_couple(l, SIM_BLOCKED, SIM_PORT_RESTRICTED, o);
   sim_lab_run(l, sim_lab_between(l, QUIET_US, 2 * QUIET_US));
   sim_flow_reset(c.flow);
@@ -62,7 +59,8 @@ static void udp_block(sim_lab *l) {
 }
 
 static void udp_block_slow(sim_lab *l) {
-  udp_block_with(l, &(sim_options){.fast_failover_off = true}, 6500 * MSOCK_MS);
+  udp_block_with(l, &(sim_options){.fast_failover_off = true},
+                 6600 * MSOCK_MS); /* 6.5 s from a pong that was under way */
 }
 
 /* --- the boxes and addresses --- */
@@ -72,7 +70,7 @@ static void nat_flush(sim_lab *l) {
   sim_nat_drop_mappings(c.box_a);
   sim_lab_run(l, 30 * MSOCK_SEC);
   sim_expect(l, sim_lab_both_direct(c.a, c.b), "not direct 30 s after the NAT forgot its mappings");
-  sim_lab_expect_gap(l, c.flow, 2 * MSOCK_SEC);
+  sim_lab_expect_gap(l, c.flow, LOST_US);
 }
 
 static void nat_renumber(sim_lab *l) {
@@ -80,7 +78,7 @@ static void nat_renumber(sim_lab *l) {
   sim_nat_renumber(c.box_a, NULL);
   sim_lab_run(l, 40 * MSOCK_SEC);
   sim_expect(l, sim_lab_both_direct(c.a, c.b), "not direct 40 s after the public address changed");
-  sim_lab_expect_gap(l, c.flow, 4 * MSOCK_SEC);
+  sim_lab_expect_gap(l, c.flow, l->b == SIM_PUBLIC ? 1500 * MSOCK_MS : LOST_US);
 }
 
 static void nat_reboot(sim_lab *l) {
@@ -88,7 +86,7 @@ static void nat_reboot(sim_lab *l) {
   sim_nat_reboot(c.box_a, 20 * MSOCK_SEC);
   sim_lab_run(l, 60 * MSOCK_SEC);
   sim_expect(l, sim_lab_both_direct(c.a, c.b), "not direct 40 s after the NAT was back");
-  sim_lab_expect_gap(l, c.flow, 26 * MSOCK_SEC);
+  sim_lab_expect_gap(l, c.flow, 22 * MSOCK_SEC);
 }
 
 /* From one network into another, behind another box. */
@@ -98,7 +96,7 @@ static void roam(sim_lab *l) {
   sim_host_move(sim_node_host(c.a), 1, to, NULL);
   sim_lab_run(l, 30 * MSOCK_SEC);
   sim_expect(l, sim_lab_both_direct(c.a, c.b), "not direct 30 s after the host moved");
-  sim_lab_expect_gap(l, c.flow, 2 * MSOCK_SEC);
+  sim_lab_expect_gap(l, c.flow, 1500 * MSOCK_MS);
 }
 
 static void link_down(sim_lab *l) {
@@ -108,7 +106,7 @@ static void link_down(sim_lab *l) {
   sim_host_set_interface_up(sim_node_host(c.a), 1, true);
   sim_lab_run(l, 30 * MSOCK_SEC);
   sim_expect(l, sim_lab_both_direct(c.a, c.b), "not direct 30 s after the link was back");
-  sim_lab_expect_gap(l, c.flow, 14 * MSOCK_SEC);
+  sim_lab_expect_gap(l, c.flow, 11 * MSOCK_SEC);
 }
 
 /* --- the servers --- */
@@ -133,7 +131,7 @@ static void relay_outage(sim_lab *l) {
   sim_lab_run(l, 20 * MSOCK_SEC);
   sim_relay_start(l->relays[0]);
   sim_lab_run(l, 60 * MSOCK_SEC);
-  sim_lab_expect_gap(l, c.flow, 26 * MSOCK_SEC);
+  sim_lab_expect_gap(l, c.flow, 22 * MSOCK_SEC);
 }
 
 /* There is another relay: traffic moves there, and may come back. */
@@ -144,10 +142,10 @@ static void relay_failover(sim_lab *l) {
   sim_expect(l, sim_node_home(c.a) == 2 && sim_node_home(c.b) == 2,
              "home is region %u and %u, not the one that is left", (unsigned)sim_node_home(c.a),
              (unsigned)sim_node_home(c.b));
-  sim_lab_expect_gap(l, c.flow, 10 * MSOCK_SEC);
+  sim_lab_expect_gap(l, c.flow, 5 * MSOCK_SEC);
   sim_relay_start(l->relays[0]);
   sim_lab_run(l, 60 * MSOCK_SEC);
-  sim_lab_expect_gap(l, c.flow, 10 * MSOCK_SEC);
+  sim_lab_expect_gap(l, c.flow, 5 * MSOCK_SEC);
 }
 
 /* The admin takes the first region out of the map and puts another in. */
@@ -158,7 +156,7 @@ static void relay_move(sim_lab *l) {
   sim_lab_run(l, 60 * MSOCK_SEC);
   sim_expect(l, sim_node_home(c.a) != 1 && sim_node_home(c.b) != 1,
              "home is a region that is gone");
-  sim_lab_expect_gap(l, c.flow, 3 * MSOCK_SEC);
+  sim_lab_expect_gap(l, c.flow, 1 * MSOCK_SEC);
 }
 
 static void control_outage(sim_lab *l) {
@@ -169,7 +167,7 @@ static void control_outage(sim_lab *l) {
   sim_nat_drop_mappings(c.box_b); /* paths are found without control, too */
   sim_lab_run(l, 60 * MSOCK_SEC);
   sim_expect(l, sim_lab_both_direct(c.a, c.b), "no direct path without control");
-  sim_lab_expect_gap(l, c.flow, 2 * MSOCK_SEC);
+  sim_lab_expect_gap(l, c.flow, LOST_US);
   sim_control_start(l->control);
   sim_node *late = sim_lab_node_behind(l, "late", SIM_PUBLIC, NULL, NULL);
   sim_node_start(late);
@@ -178,7 +176,7 @@ static void control_outage(sim_lab *l) {
   sim_lab_until_direct(l, c.a, late, 70 * MSOCK_SEC);
   sim_lab_run(l, QUIET_US);
   sim_expect(l, sim_flow_get(f)->answered > 0, "the late node does not answer");
-  sim_lab_expect_gap(l, c.flow, 2 * MSOCK_SEC);
+  sim_lab_expect_gap(l, c.flow, LOST_US);
 }
 
 /* --- clocks and processes --- */
@@ -191,7 +189,7 @@ static void suspend(sim_lab *l) {
   sim_flow_reset(c.flow);
   sim_lab_run(l, 60 * MSOCK_SEC);
   sim_expect(l, sim_lab_both_direct(c.a, c.b), "not direct 60 s after the sleep");
-  sim_lab_expect_gap(l, c.flow, 5 * MSOCK_SEC);
+  sim_lab_expect_gap(l, c.flow, 1 * MSOCK_SEC);
 }
 
 static void wall_jump(sim_lab *l) {
@@ -199,7 +197,7 @@ static void wall_jump(sim_lab *l) {
   sim_node_jump_wall_clock(c.a, (int64_t)l->a * (int64_t)MSOCK_SEC);
   sim_lab_run(l, 300 * MSOCK_SEC); /* over two rekeys */
   sim_expect(l, sim_lab_both_direct(c.a, c.b), "the direct path did not last");
-  sim_lab_expect_gap(l, c.flow, 2 * MSOCK_SEC);
+  sim_lab_expect_gap(l, c.flow, 400 * MSOCK_MS);
 }
 
 static void peer_restart(sim_lab *l) {
@@ -210,7 +208,7 @@ static void peer_restart(sim_lab *l) {
   sim_flow_reset(c.flow);
   sim_lab_run(l, 30 * MSOCK_SEC);
   sim_expect(l, sim_lab_both_direct(c.a, c.b), "not direct 30 s after the start");
-  sim_lab_expect_gap(l, c.flow, 3 * MSOCK_SEC);
+  sim_lab_expect_gap(l, c.flow, 2 * MSOCK_SEC);
 }
 
 static void rebind(sim_lab *l) {
@@ -220,7 +218,7 @@ static void rebind(sim_lab *l) {
     sim_lab_run(l, 20 * MSOCK_SEC);
     sim_expect(l, sim_lab_both_direct(c.a, c.b), "not direct 20 s after a rebind");
   }
-  sim_lab_expect_gap(l, c.flow, 1 * MSOCK_SEC);
+  sim_lab_expect_gap(l, c.flow, 500 * MSOCK_MS);
 }
 
 static const sim_scenario all[] = {
