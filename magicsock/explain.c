@@ -220,8 +220,12 @@ static void add_reason(text *t, const msock_why *w, msock_why_situation is, bool
     add_loss(t, w, hide);
     break;
   case MSOCK_WHY_IS_NO_CANDIDATES:
-    add(t, "why: no address of the peer may be used (%" PRIu32 " refused by policy)\n",
-        w->n_filtered);
+    if (w->n_filtered > 0) {
+      add(t, "why: no address of the peer may be used (%" PRIu32 " refused by policy)\n",
+          w->n_filtered);
+    } else {
+      add(t, "why: the peer lists no address: relays only, or it has no network\n");
+    }
     break;
   case MSOCK_WHY_IS_NO_REFLEXIVE:
     add(t, "why: STUN got no answer: no address of ours is known from outside\n");
@@ -275,7 +279,7 @@ static const char *advice(const msock_why *w, msock_why_situation is) {
     return "none while the search runs; if it stays so, check the peer's link or firewall";
   case MSOCK_WHY_IS_NO_CANDIDATES:
     return w->n_filtered > 0 ? "turn lan or ipv6 on if the peer is in the same network"
-                             : "check that the other node has network and reached its control";
+                             : "allow direct paths on the other node, if it is meant to have them";
   case MSOCK_WHY_IS_NO_REFLEXIVE:
     return "let UDP out to the relays' STUN ports (3478), or check that they answer";
   case MSOCK_WHY_IS_HARD_BOTH:

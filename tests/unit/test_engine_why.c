@@ -81,6 +81,20 @@ START_TEST(a_peer_with_private_addresses_only) {
 }
 END_TEST
 
+START_TEST(a_peer_without_addresses_and_one_whose_addresses_are_refused) {
+  const msock_addr loopback = rig_addr("127.0.0.1:41641");
+  rig *r = rig_new(1, 2, &plain);
+  rig_socket(r, 0);
+  rig_run(r, 1 * MSOCK_SEC);
+  rig_know(r, 0, 1, NULL, 0); /* the other one never calls */
+  rig_run(r, r->now_us + 130 * MSOCK_SEC);
+  explain(r, MSOCK_WHY_IS_NO_CANDIDATES, "the peer lists no address", "on the other node");
+  rig_know(r, 0, 1, &loopback, 1);
+  explain(r, MSOCK_WHY_IS_NO_CANDIDATES, "(1 refused by policy)", "turn lan or ipv6 on");
+  rig_free(r);
+}
+END_TEST
+
 START_TEST(a_peer_that_control_calls_offline) {
   rig *r = pair(RIG_RESTRICTED, RIG_RESTRICTED, false);
   msock_why w;
@@ -181,6 +195,7 @@ int main(void) {
   tcase_add_test(tc, hard_nats_on_both_sides);
   tcase_add_test(tc, hard_nat_on_one_side);
   tcase_add_test(tc, a_peer_with_private_addresses_only);
+  tcase_add_test(tc, a_peer_without_addresses_and_one_whose_addresses_are_refused);
   tcase_add_test(tc, a_peer_that_control_calls_offline);
   tcase_add_test(tc, no_answer_from_stun);
   tcase_add_test(tc, pings_without_pongs);
