@@ -79,6 +79,7 @@ const sim_scenario *sim_scenarios_nat(size_t *n);     /* pairs of NATs; scenario
 const sim_scenario *sim_scenarios_change(size_t *n);  /* something happens: scenarios_change.c */
 const sim_scenario *sim_scenarios_quality(size_t *n); /* loss, jitter, MTU: scenarios_quality.c */
 const sim_scenario *sim_scenarios_relay(size_t *n);   /* restarts, many clients */
+const sim_scenario *sim_scenarios_chaos(size_t *n);   /* everything, at random */
 const sim_scenario *sim_scenarios_control(size_t *n); /* keys, peers, the server away */
 const sim_scenario *
 sim_scenarios_fleet(size_t *n); /* many nodes, keys, policy: scenarios_fleet.c */

@@ -52,8 +52,8 @@ typedef struct run {
 
 static void collect(run *r) {
   static const sim_scenario *(*const files[])(size_t * n) = {
-      sim_scenarios_nat,   sim_scenarios_change,  sim_scenarios_quality,
-      sim_scenarios_fleet, sim_scenarios_control, sim_scenarios_relay};
+      sim_scenarios_nat,     sim_scenarios_change, sim_scenarios_quality, sim_scenarios_fleet,
+      sim_scenarios_control, sim_scenarios_relay,  sim_scenarios_chaos};
   for (size_t f = 0; f < sizeof files / sizeof *files; f++) {
     size_t n;
     const sim_scenario *s = files[f](&n);
