@@ -102,6 +102,7 @@ def kill_relay(lab, _first, _second):
 TWO_RESTRICTED = {"lab_class": NatLab, "nats": {"first": RESTRICTED, "second": RESTRICTED}}
 TO_PUBLIC = {"lab_class": NatLab, "nats": {"first": SYMMETRIC, "second": PUBLIC}}
 OWN = {"scheme": "tscontrol", "relays": 0}
+REAL = {"scheme": "http", "derper": True}
 
 
 def gate(lab, fault, **ours):
@@ -134,6 +135,9 @@ def udp_blocked(lab):
     """UDP blocked at one side: the relay takes over; and direct again when it is over"""
     seconds, first, second = gate(lab, block_udp)
     require(not direct_address(first), "still called direct")
+    said = first.cli("why", second.address()).stdout
+    require("\nwhy: the path by " in said and " heartbeats without an answer\n" in said,
+            f"why said {said!r}")
     lab.routers["first"].unblock_udp()
     return f"no answer for {seconds:.2f} s, {back_on_direct(lab, first, second)}"
 
@@ -243,50 +247,50 @@ def compare(new_lab, event, fault, goal_s, pairs=(TSNODES, STOCKS), rounds=ROUND
     return report(run, event, recoveries, goal_s)
 
 
-@scenario(group=BENCH, stand_in=False, own_labs=True, **TWO_RESTRICTED)
+@scenario(group=BENCH, stand_in=False, own_labs=True, **TWO_RESTRICTED, **REAL)
 def compare_udp_blocked(new_lab):
     """UDP blocked in mid-session, medians of 3 beside stock pairs"""
     return compare(new_lab, "UDP blocked", block_udp, 2.0, (TSNODES, MIXED, STOCKS))
 
 
-@scenario(group=BENCH, stand_in=False, own_labs=True, **TWO_RESTRICTED)
+@scenario(group=BENCH, stand_in=False, own_labs=True, **TWO_RESTRICTED, **REAL)
 def compare_udp_blocked_slow(new_lab):
     """the same without fast_failover"""
     return compare(new_lab, "UDP blocked, no fast_failover", block_udp, 8.5, (TSNODES,),
                    settings={"fast_failover": "false"})
 
 
-@scenario(group=BENCH, stand_in=False, own_labs=True, **TWO_RESTRICTED)
+@scenario(group=BENCH, stand_in=False, own_labs=True, **TWO_RESTRICTED, **REAL)
 def compare_mapping_dropped(new_lab):
     """NAT mappings dropped, medians of 3 beside stock pairs"""
     return compare(new_lab, "NAT mappings dropped", drop_mapping, 2.0)
 
 
-@scenario(group=BENCH, stand_in=False, own_labs=True, **TO_PUBLIC)
+@scenario(group=BENCH, stand_in=False, own_labs=True, **TO_PUBLIC, **REAL)
 def compare_mapping_dropped_hard(new_lab):
     """mappings of a symmetric NAT dropped, medians of 3 beside stock pairs"""
     return compare(new_lab, "NAT mappings dropped, symmetric to public", drop_mapping, 2.0)
 
 
-@scenario(group=BENCH, stand_in=False, own_labs=True, **TWO_RESTRICTED)
+@scenario(group=BENCH, stand_in=False, own_labs=True, **TWO_RESTRICTED, **REAL)
 def compare_address_changed(new_lab):
     """another public address of the NAT, medians of 3 beside stock pairs"""
     return compare(new_lab, "NAT's address changed", change_address, 2.0)
 
 
-@scenario(group=BENCH, stand_in=False, own_labs=True, **TWO_RESTRICTED)
+@scenario(group=BENCH, stand_in=False, own_labs=True, **TWO_RESTRICTED, **REAL)
 def compare_peer_restarted(new_lab):
     """the peer restarted, medians of 3 beside stock pairs"""
     return compare(new_lab, "peer restarted", restart_peer, 2.0)
 
 
-@scenario(group=BENCH, stand_in=False, own_labs=True, **TWO_RESTRICTED)
+@scenario(group=BENCH, stand_in=False, own_labs=True, **TWO_RESTRICTED, **REAL)
 def compare_roamed(new_lab):
     """the host roams to another network, medians of 3 beside stock pairs"""
     return compare(new_lab, "host roamed to another network", Roam(), 1.0)
 
 
-@scenario(group=BENCH, stand_in=False, own_labs=True, **TWO_RESTRICTED)
+@scenario(group=BENCH, stand_in=False, own_labs=True, **TWO_RESTRICTED, **REAL)
 def compare_relay_killed(new_lab):
     """the relay killed while the path is direct, medians of 3 beside stock pairs"""
     return compare(new_lab, "relay killed while direct", kill_relay, 0.5)

@@ -5,7 +5,7 @@ import statistics
 import time
 
 from lab import require
-from nat import KINDS, MUST_BE_DIRECT, NatLab
+from nat import BLOCKED, KINDS, MUST_BE_DIRECT, SYMMETRIC, NatLab
 from paths import PathWatch
 from probes import Pinger, Train, wait_moment
 from recovery import BEHIND, MIXED, STOCKS, TSNODES, make_nodes
@@ -70,9 +70,26 @@ def run_cell(kinds, pair, lab):
                           f"{explain(first, second)}")
         lost = found.train.lost() / max(len(found.train.sent), 1)
         require(pair == STOCKS or lost <= LOST_AT_MOST, f"{lost:.0%} of the relayed pings lost")
+        if pair == TSNODES:
+            check_why(kinds[0], kinds[1], first, second)
+            check_why(kinds[1], kinds[0], second, first)
         return f"first ping {found.ping_s:.2f} s, by the relay"
     check_addresses(lab, first, second, found)
     return f"first ping {found.ping_s:.2f} s, direct {found.direct_s:.2f} s"
+
+
+def check_why(own, other, node, peer):
+    """A pair that stays relayed says what its NATs are (docs/why.md)."""
+    if own == BLOCKED:
+        reason = "STUN got no answer"
+    elif other == BLOCKED:
+        reason = "the peer knows only private addresses"
+    elif own == SYMMETRIC:
+        reason = f"hard NAT on {'both sides' if other == SYMMETRIC else 'our side'}"
+    else:
+        reason = "hard NAT on the peer's side"
+    said = node.cli("why", peer.address()).stdout
+    require(f"\nwhy: {reason}" in said and "\nadvice: " in said, f"no {reason!r} in {said!r}")
 
 
 def explain(first, second):
@@ -94,10 +111,10 @@ def register(kinds, pair, group, **world):
 
 def register_all():
     for kinds in itertools.combinations_with_replacement(KINDS, 2):
-        register(kinds, TSNODES, NORMAL, scheme="tscontrol", relays=0)
+        register(kinds, TSNODES, NORMAL, scheme="tscontrol", relays=2)
         for pair in (TSNODES, MIXED, BEHIND, STOCKS):
             if pair != BEHIND or kinds[0] != kinds[1]:
-                register(kinds, pair, FULL, scheme="http", relays=2)
+                register(kinds, pair, FULL, scheme="http", relays=2, derper=True)
 
 
 register_all()

@@ -72,6 +72,15 @@ table ip blocked {
 }
 """
 
+FIREWALL_RULES = """
+table ip firewall {
+  chain through {
+    type filter hook forward priority -10;
+    meta l4proto udp ip saddr != %s ip daddr != %s drop;
+  }
+}
+"""
+
 LOSS_RULES = """
 table ip loss {
   chain through { type filter hook forward priority -10; numgen random mod 100 < %d counter drop; }
@@ -116,6 +125,10 @@ class Router:
 
     def unblock_udp(self):
         self.namespace.nft("delete table ip blocked")
+
+    def only_servers(self):
+        """A firewall that lets UDP through to the lab's servers, STUN among them, and nowhere else."""
+        self.namespace.nft(FIREWALL_RULES % (HUB_IP, HUB_IP))
 
     def lose(self, percent):
         """From now on drops so many of a hundred packets, each way."""
