@@ -320,7 +320,7 @@ static void on_sent(sim_invariants *v, const sim_tap_event *ev) {
   const msock_datagram d = msock_disco_classify(ev->bytes, ev->len);
   const bool stun = d.kind == MSOCK_DATAGRAM_STUN;
   const char *why = !stun                     ? outside_policy(&n->policy, &ev->dst)
-                    : !n->policy.direct       ? "direct paths are off"
+                    : !n->policy.stun         ? "UDP is off"
                     : !is_server(v, &ev->dst) ? "it is no STUN server"
                                               : NULL;
   if (why != NULL) {

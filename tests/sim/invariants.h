@@ -19,7 +19,8 @@
 #define SIM_INVARIANTS_NODES 64u
 
 typedef struct sim_policy {
-  bool direct; /* else no UDP at all */
+  bool direct; /* else no UDP to peers */
+  bool stun;   /* else none to servers either */
   bool lan;    /* private addresses */
   bool ipv6;
 } sim_policy;

@@ -123,6 +123,10 @@ int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *len) 
     memcpy(value, &error, sizeof error);
     return 0;
   }
+  if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY && *len == sizeof(int)) {
+    memset(value, 0, sizeof(int)); /* as udp sockets set it: both families */
+    return 0;
+  }
   errno = ENOPROTOOPT;
   return -1;
 }

@@ -155,6 +155,7 @@ sim_node *sim_lab_node(sim_lab *l, const char *name, sim_realm *r, const sim_opt
                                                 .ephemeral = o->ephemeral});
   sim_invariants_add(l->invariants, n,
                      &(sim_policy){.direct = !o->direct_off,
+                                   .stun = !o->direct_off || !o->privacy,
                                    .lan = !o->lan_off && !o->privacy,
                                    .ipv6 = o->ipv6 && !o->privacy});
   return n;
