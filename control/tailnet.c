@@ -188,6 +188,7 @@ void msock_tailnet_remove(msock_tailnet *t, uint64_t now_us, tailnet_node *n) {
     }
   }
   free(n->endpoints);
+  free(n->endpoint_types);
   free(n);
   t->dirty = true;
 }
@@ -285,6 +286,7 @@ void msock_tailnet_free(msock_tailnet *t) {
   }
   for (size_t i = 0; i < t->n_nodes; i++) {
     free(t->nodes[i]->endpoints);
+    free(t->nodes[i]->endpoint_types);
     free(t->nodes[i]);
   }
   free(t->derp_map);

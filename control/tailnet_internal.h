@@ -15,7 +15,8 @@ typedef struct tailnet_node {
   char hostname[64];
   char name[64]; /* unique DNS label */
   char os[32];
-  char *endpoints; /* elements of a JSON array, as we print addresses; NULL = none */
+  char *endpoints;      /* elements of a JSON array, as we print addresses; NULL = none */
+  char *endpoint_types; /* of each, by commas; 0 = the node did not say */
   int64_t home_derp;
   uint64_t created_us;
   uint64_t conn;

@@ -121,30 +121,50 @@ static void on_register(const call *c) {
 
 /* --- /machine/map --- */
 
-/* The endpoints that parse; true when they differ from before. */
-static bool take_endpoints(tailnet_node *n, json_object *req) {
-  json_object *list = NULL;
-  tailnet_text text = {0};
+static int type_at(json_object *types, size_t i) {
+  json_object *v =
+      json_object_is_type(types, json_type_array) && i < json_object_array_length(types)
+          ? json_object_array_get_idx(types, i)
+          : NULL;
+  return json_object_is_type(v, json_type_int) ? json_object_get_int(v) : 0;
+}
+
+static bool is_same(const char *have, const tailnet_text *now) {
+  return strcmp(have ? have : "", now->p ? now->p : "") == 0;
+}
+
+/* The endpoints that parse, with their types; true when the addresses differ from before. */
+static bool take_endpoints(const msock_tailnet *t, tailnet_node *n, json_object *req) {
+  json_object *list = NULL, *types = NULL;
+  tailnet_text text = {0}, kinds = {0};
   char printed[MSOCK_ADDR_TEXT_MAX];
   msock_addr a;
   if (!json_object_object_get_ex(req, "Endpoints", &list) ||
       !json_object_is_type(list, json_type_array)) {
     return false; /* absent: the stored ones stay (control.md 4.1) */
   }
+  json_object_object_get_ex(req, "EndpointTypes", &types);
   const size_t count = json_object_array_length(list);
   for (size_t i = 0; i < count && i < ENDPOINTS_MAX; i++) {
     const char *s = json_object_get_string(json_object_array_get_idx(list, i));
     if (s && msock_addr_parse(s, &a) == MSOCK_OK) {
+      msock_tailnet_addf(&kinds, "%s%d", text.len ? "," : "", type_at(types, i));
       msock_tailnet_addf(&text, "%s\"%s\"", text.len ? "," : "", msock_addr_text(&a, printed));
     }
   }
-  if (text.bad || strcmp(n->endpoints ? n->endpoints : "", text.p ? text.p : "") == 0) {
+  const bool moved = !is_same(n->endpoints, &text);
+  if (text.bad || kinds.bad || (!moved && is_same(n->endpoint_types, &kinds))) {
     free(text.p);
+    free(kinds.p);
     return false;
   }
   free(n->endpoints);
+  free(n->endpoint_types);
   n->endpoints = text.p;
-  return true;
+  n->endpoint_types = kinds.p;
+  msock_logf(t->env->log, MSOCK_LOG_INFO, "tailnet.endpoints", "node=%s endpoints=[%s] types=[%s]",
+             n->name, n->endpoints ? n->endpoints : "", kinds.p ? kinds.p : "");
+  return moved;
 }
 
 static void on_map(const call *c) {
@@ -161,7 +181,7 @@ static void on_map(const call *c) {
   msock_disco_key_parse(msock_tailnet_str(c->req, "DiscoKey"), &disco); /* absent: void */
   bool changed = !msock_disco_key_equal(&n->disco, &disco);
   n->disco = disco;
-  changed |= take_endpoints(n, c->req);
+  changed |= take_endpoints(c->t, n, c->req);
   changed |= take_hostinfo(c->t, n, c->req);
   if (json_object_object_get_ex(c->req, "Stream", &stream) && json_object_get_boolean(stream)) {
     changed |= n->stream == 0; /* it comes online */

@@ -24,6 +24,16 @@ bool node_rig_enter_namespace(void) {
   return true;
 }
 
+static void keep_endpoints(void *ctx, msock_log_level level, const char *event, const char *text) {
+  node_rig *r = ctx;
+  size_t i = 0;
+  (void)level;
+  if (strcmp(event, "tailnet.endpoints") == 0 && sscanf(text, "node=n%zu", &i) == 1 &&
+      i < NODE_RIG_NODES) {
+    snprintf(r->told[i], sizeof r->told[i], "%s", text);
+  }
+}
+
 node_rig *node_rig_new(void) {
   return node_rig_new_at("127.0.0.1");
 }
@@ -47,6 +57,8 @@ node_rig *node_rig_new_at(const char *ip) {
   r->loop = msock_loop_new(NULL);
   r->egress = io_test_egress(r->loop, MSOCK_PROFILE_FULL, at.ip.family == 6);
   r->env = msock_loop_env(r->loop);
+  r->log = (msock_log){.ctx = r, .max = MSOCK_LOG_INFO, .sink = keep_endpoints};
+  r->env.log = &r->log;
   const msock_tscontrol_relay_cfg rc = {.on = at, .name = ""};
   ck_assert_msg(msock_tscontrol_relay_new(r->loop, r->egress, &rc, &r->relay, why) == MSOCK_OK,
                 "%s", why);

@@ -36,6 +36,8 @@ typedef struct node_rig {
   char host[MSOCK_IP_TEXT_MAX]; /* where control server and relay are */
   msock_loop *loop;
   msock_egress *egress;
+  msock_log log; /* of the control server: its newest line about the endpoints of each node */
+  char told[NODE_RIG_NODES][1024];
   msock_env env;
   msock_machine_private key;
   msock_tscontrol_relay *relay;

@@ -484,6 +484,48 @@ START_TEST(a_network_of_ipv6_alone_will_do) {
 }
 END_TEST
 
+/* The record of node 0 as it should be: what its engine published. */
+static bool record_is_right(node_rig *rig) {
+  msock_endpoint ep[MSOCK_ENGINE_SELF_MAX];
+  char want[1024], addr[MSOCK_ADDR_TEXT_MAX];
+  const size_t n = msock_engine_self_endpoints(engine(0), ep);
+  int at = snprintf(want, sizeof want, "node=n0 endpoints=[");
+  for (size_t i = 0; i < n; i++) {
+    at += snprintf(want + at, sizeof want - (size_t)at, "%s\"%s\"", i ? "," : "",
+                   msock_addr_text(&ep[i].addr, addr));
+  }
+  at += snprintf(want + at, sizeof want - (size_t)at, "] types=[");
+  for (size_t i = 0; i < n; i++) {
+    at += snprintf(want + at, sizeof want - (size_t)at, "%s%d", i ? "," : "", (int)ep[i].type);
+  }
+  snprintf(want + at, sizeof want - (size_t)at, "]");
+  return n > 0 && strcmp(rig->told[0], want) == 0;
+}
+
+/* closes: T37 */
+START_TEST(endpoints_reach_the_control_servers_record_with_their_types) {
+  if (!r->own_namespace) {
+    return;
+  }
+  node_rig_free(r);
+  r = node_rig_new_at("203.0.113.5");
+  ck_assert_int_eq(system("ip addr add 10.5.0.1/32 dev lo"), 0);
+  static const char *const flags[] = {"--allow-loopback=false", NULL};
+  node_rig_start(r, 0, NULL, flags);
+  node_rig_start(r, 1, NULL, flags);
+  ck_assert(node_rig_wait(r, know_each_other));
+  ck_assert(node_rig_wait(r, record_is_right));
+  char local[64];
+  snprintf(local, sizeof local, "\"10.5.0.1:%u\"", msock_udp_local(udp(0)).port);
+  ck_assert_msg(strstr(r->told[0], local) != NULL, "%s", r->told[0]);
+  ck_assert_msg(strstr(r->told[0], "types=[1,2]") != NULL, "%s", r->told[0]); /* local, STUN */
+  ck_assert_int_eq(system("ip addr add 10.5.0.2/32 dev lo"), 0); /* and a change does */
+  node_rig_turns(r, 500 * MSOCK_MS);
+  ck_assert(node_rig_wait(r, record_is_right));
+  ck_assert_ptr_nonnull(strstr(r->told[0], "\"10.5.0.2:"));
+}
+END_TEST
+
 /* --- silence --- */
 
 static void write_disco(uint8_t p[static 124], const msock_disco_identity *me) {
@@ -655,6 +697,7 @@ int main(void) {
   tcase_add_test(tc, on_a_dual_stack_socket_ipv4_peers_are_ipv4_candidates);
   tcase_add_test(tc, with_ipv6_on_both_sides_the_path_is_ipv6);
   tcase_add_test(tc, a_network_of_ipv6_alone_will_do);
+  tcase_add_test(tc, endpoints_reach_the_control_servers_record_with_their_types);
   tcase_add_test(tc, without_a_netmap_the_socket_answers_nobody);
   tcase_add_test(tc, direct_off_in_the_privacy_profile_is_no_udp_at_all);
   tcase_add_test(tc, relayed_disco_never_reaches_the_data_plane);
