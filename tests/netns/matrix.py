@@ -110,14 +110,12 @@ def register(kinds, pair, group, **world):
 
 
 def register_all():
+    """Every cell, the gate's and those with stock nodes."""
     for kinds in itertools.combinations_with_replacement(KINDS, 2):
         register(kinds, TSNODES, NORMAL, scheme="tscontrol", relays=2)
         for pair in (TSNODES, MIXED, BEHIND, STOCKS):
             if pair != BEHIND or kinds[0] != kinds[1]:
                 register(kinds, pair, FULL, scheme="http", relays=2, derper=True)
-
-
-register_all()
 
 
 # -- the table -----------------------------------------------------------------------------------
