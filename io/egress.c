@@ -19,7 +19,7 @@
 #include "io/sockaddr.h"
 
 #define TCP_USER_TIMEOUT_MS 15000u /* unacknowledged data: give the connection up (derp.md 3.4) */
-#define LISTEN_BACKLOG 128
+#define LISTEN_BACKLOG 1024        /* a relay that restarts has all its clients back at once */
 
 typedef enum rule {
   DENY = 0,

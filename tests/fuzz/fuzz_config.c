@@ -1,9 +1,10 @@
 /* Configuration: the document reader, the settings of tsnode (both file forms, variables, flags)
- * and DERP map files. What was accepted must print, and print again the same. */
+ * and of derpd, and DERP map files. What was accepted must print, and print again the same. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "config/derp_map_file.h"
+#include "config/derpd_config.h"
 #include "config/tsnode_config.h"
 #include "tests/fuzz/fuzzing.h"
 
@@ -91,6 +92,25 @@ static void settings(const uint8_t *p, size_t len) {
   msock_config_free(c);
 }
 
+static void relay_settings(const uint8_t *p, size_t len) {
+  const msock_derpd_sources src = {.file_name = "derpd.yaml", .file = p, .file_len = len};
+  msock_config_report report = {0};
+  msock_config *c = msock_derpd_config_load(&src, &report);
+
+  FUZZ_CHECK((c == NULL) == (report.n_errors > 0));
+  if (c != NULL) {
+    const msock_derpd_config *v = msock_derpd_config_values(c);
+    char *text = msock_config_print(c);
+    FUZZ_CHECK(text != NULL);
+    FUZZ_CHECK(v->admission.token[0] == '\0' || strstr(text, v->admission.token) == NULL);
+    FUZZ_CHECK(v->mesh.key[0] == '\0' || strlen(v->mesh.key) == 64);
+    free(text);
+    msock_derpd_config_apply_rates(c, "rate.json", p, len, &report);
+  }
+  problems(&report);
+  msock_config_free(c);
+}
+
 /* Lines are words: flags, or variables. */
 static void words(char *text, bool are_flags) {
   const char *list[WORDS_MAX + 1] = {0};
@@ -114,10 +134,10 @@ static void words(char *text, bool are_flags) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   msock_reader r = msock_reader_init(data, size);
-  const unsigned what = fuzz_choice(&r, 5);
+  const unsigned what = fuzz_choice(&r, 6);
   size_t len = 0;
 
-  if (what >= 3) {
+  if (what == 3 || what == 4) {
     char *text = fuzz_rest_text(&r, &len);
     words(text, what == 3);
     free(text);
@@ -128,6 +148,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     document(p, len);
   } else if (what == 1) {
     settings(p, len);
+  } else if (what == 5) {
+    relay_settings(p, len);
   } else {
     derp_map(p, len);
   }
