@@ -48,7 +48,7 @@ def nat_stock(lab):
 
 
 # The types, which headscale uses and does not keep, are test_control_client's.
-# closes: T37
+# closes: T37 T38
 @scenario(stand_in=False, derper=True, **RESTRICTED_PAIR)
 def endpoints_recorded(lab):
     """headscale's record of a node lists its local and its reflexive address, and nothing else"""

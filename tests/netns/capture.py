@@ -1,4 +1,4 @@
-"""Everything that a node puts on its wire and takes from it: an AF_PACKET reader in its namespace."""
+"""Everything that a node puts on its wire and takes from it: an AF_PACKET reader."""
 import collections
 import os
 import re
@@ -22,7 +22,8 @@ STUN_COOKIE = bytes.fromhex("2112a442")
 STUN_REQUEST = bytes.fromhex("0001")
 DISCO_MAGIC = bytes.fromhex("5453f09f92ac")
 DISCO_HEAD_BYTES = 62       # magic, sender's key, nonce
-DISCO_PONG_BYTES = 110      # magicsock.md 1.3
+DISCO_PING_BYTES = 124      # magicsock.md 1.3
+DISCO_PONG_BYTES = 110
 
 Packet = collections.namedtuple("Packet", "when out proto src sport dst dport payload")
 

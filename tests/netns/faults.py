@@ -55,7 +55,8 @@ def outage(lab, pair, fault, watch_s=None, **ours):
     train.finish()
     silence = train.longest_silence(began, ended)
     back = train.first_answer_since(ended - watch_s / 4) is not None
-    recovery = Recovery(pair, silence if back else None, train.lost(began), len(train.sent), watch_s)
+    recovery = Recovery(pair, silence if back else None, train.lost(began), len(train.sent),
+                        watch_s)
     return recovery, first, second
 
 
@@ -127,7 +128,8 @@ def wait_direct(lab, node, peer):
 
 def back_on_direct(lab, first, second):
     """Both sides are on a direct path again; gives it as text."""
-    return f"direct again, {max(wait_direct(lab, first, second), wait_direct(lab, second, first)):.1f} s later"
+    seconds = max(wait_direct(lab, first, second), wait_direct(lab, second, first))
+    return f"direct again, {seconds:.1f} s later"
 
 
 @scenario(stand_in=False, **TWO_RESTRICTED, **OWN)

@@ -127,7 +127,7 @@ class Router:
         self.namespace.nft("delete table ip blocked")
 
     def only_servers(self):
-        """A firewall that lets UDP through to the lab's servers, STUN among them, and nowhere else."""
+        """A firewall that lets UDP through to the lab's servers, for STUN, and nowhere else."""
         self.namespace.nft(FIREWALL_RULES % (HUB_IP, HUB_IP))
 
     def lose(self, percent):

@@ -1,11 +1,12 @@
-"""What a tsnode puts on the wire, and what not: captures and system call traces of running nodes."""
+"""What a tsnode puts on the wire, and what not: captures and system call traces."""
 import re
 import socket
 import time
 
-from capture import (DISCO_PONG_BYTES, STUN_REQUEST, TCP, UDP, Capture, kind, udp_ports)
+from capture import (DISCO_PING_BYTES, DISCO_PONG_BYTES, STUN_REQUEST, TCP, UDP, Capture, kind,
+                     udp_ports)
 from disco import borrow_private, ping, public_of, sender_key
-from faults import OWN, TO_PUBLIC, TWO_RESTRICTED, block_udp, back_on_direct, start_pair
+from faults import OWN, TO_PUBLIC, TWO_RESTRICTED, back_on_direct, start_pair
 from lab import HUB_IP, require, wait_until
 from matrix import Convergence
 from nat import GATEWAY, PUBLIC, RESTRICTED, NatLab
@@ -92,6 +93,12 @@ def check_confirmed_first(packets):
     return len(used)
 
 
+def check_no_call_by_udp(packets):
+    """Disco by UDP is pings and pongs, by their lengths; a call-me-maybe has 80 + 18 n bytes."""
+    lengths = {len(packet.payload) for packet in packets if packet.out and kind(packet) == "disco"}
+    require(lengths <= {DISCO_PING_BYTES, DISCO_PONG_BYTES}, f"disco of {lengths} bytes by UDP")
+
+
 def check_trace(text, port):
     """Exactly one UDP socket was bound, to 0.0.0.0:0 or its later port, and no IPv6 one made."""
     made = re.findall(r"socket\((AF_INET6?), (SOCK_\w+)", text)
@@ -117,11 +124,11 @@ def stun_gaps(packets):
             for server, times in servers.items()}
 
 
-# closes: T01 T02 T27 T35 PRIV-01 PRIV-04
+# closes: T01 T02 T14 T27 T35 T46 PRIV-01 PRIV-02 (sockets) PRIV-04
 @scenario(stand_in=False, **HALF_PUBLIC, **OWN)
 def one_socket(lab):
-    """trace and capture of a node for 70 s, netcheck included: one UDP socket 0.0.0.0:0, no IPv6, no
-    DNS; STUN at least every 30 s, disco and WireGuard from its port"""
+    """trace and capture for 70 s, netcheck included: one UDP socket, 0.0.0.0:0, sends everything;
+    no IPv6, no DNS, STUN at least every 30 s, nothing to an unconfirmed address"""
     node = Traced(lab, "first", direct=True)
     capture = Capture(node.namespace)
     peer = lab.ours("second", direct=True)
@@ -138,6 +145,7 @@ def one_socket(lab):
     counts = check_one_source(packets, port)
     check_no_side_traffic(packets)
     check_confirmed_first(packets)
+    check_no_call_by_udp(packets)
     check_trace(node.trace(), port)
     steady = stun_gaps([packet for packet in packets if packet.when >= rounds_began])
     require(steady, "no STUN while nothing happened")
@@ -217,9 +225,10 @@ def counters(node):
     return local_status(node)["TSNode"]["Counters"]
 
 
+# closes: T18 T19 T21 PRIV-06 PRIV-10 (live, beside the unit tests)
 @scenario(stand_in=False, **PUBLIC_PAIR, **OWN)
 def false_claims(lab):
-    """a member that claims another's node key, and a stranger, get no answer; the honest member does;
+    """a member that claims another's node key and a stranger get no answer, the honest member does;
     after a logout nobody does"""
     node = lab.ours("first", direct=True)
     capture = Capture(node.namespace)
@@ -294,8 +303,8 @@ def called_by_relay(lab):
 # closes: T48
 @scenario(stand_in=False, **TWO_RESTRICTED, **OWN)
 def no_relay(lab):
-    """without any relay rounds are skipped and loops live; with it back, the relay and then a direct
-    path are used"""
+    """without a relay rounds are skipped and loops live; when it is back it is used, and then a
+    direct path"""
     first, second = start_pair(lab, "tsnode-tsnode")
     lab.control.kill()
     lab.routers["first"].block_udp()
