@@ -41,7 +41,8 @@ static void change_key(msock_engine *e, uint64_t now_us, msock_path_peer *p,
     msock_path_unlearn(e, now_us, p, &p->candidates.at[i], MSOCK_FROM_CMM | MSOCK_FROM_PING);
   }
   msock_peers_set_disco(&e->peers, p, key);
-  p->cmm_heard_us = p->ping_heard_us = p->cmm_sent_us = p->cmm_sweep_us = MSOCK_NEVER;
+  p->cmm_heard = p->ping_heard = false;
+  p->cmm_sent_us = p->cmm_sweep_us = MSOCK_NEVER;
 }
 
 static bool same_key(const msock_path_peer *p, const msock_disco_key *key) {

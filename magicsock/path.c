@@ -192,8 +192,8 @@ static uint32_t ping_all(msock_engine *e, uint64_t now_us, msock_path_peer *p, u
   uint32_t sent = 0;
 
   p->sweep_us = now_us;
-  p->sweep_every_us =
-      MSOCK_ENGINE_UPGRADE_US + msock_env_uniform(&e->env, MSOCK_ENGINE_UPGRADE_JITTER_US);
+  p->sweep_every_us = (uint32_t)(MSOCK_ENGINE_UPGRADE_US +
+                                 msock_env_uniform(&e->env, MSOCK_ENGINE_UPGRADE_JITTER_US));
   for (uint32_t r = 0; r <= 3; r++) {
     for (uint16_t i = 0; i < p->candidates.n && sent < MSOCK_ENGINE_BURST_CANDIDATES; i++) {
       msock_candidate *c = &p->candidates.at[i];

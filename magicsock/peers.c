@@ -101,7 +101,7 @@ msock_path_peer *msock_peers_make(const msock_node_key *node) {
   p->unanswered_us = p->sent_us = p->news_us = MSOCK_NEVER;
   p->probe_next_us = p->stall_due_us = p->carried_us = MSOCK_NEVER;
   p->cmm_next_us = p->cmm_sent_us = p->cmm_wait_us = MSOCK_NEVER;
-  p->cmm_heard_us = p->ping_heard_us = p->cmm_sweep_us = p->cmm_sweep_due_us = MSOCK_NEVER;
+  p->cmm_sweep_us = p->cmm_sweep_due_us = MSOCK_NEVER;
   return p;
 }
 

@@ -70,8 +70,10 @@ typedef struct msock_path_peer {
   uint8_t relay_sent, relay_got; /* the measure of the relay; sent 0: none is under way */
   uint8_t cmm_backoff;
   bool held_told;
+  bool ping_heard, cmm_heard; /* by UDP; ever, with this key */
+  uint16_t n_filtered;
   uint32_t beats; /* heartbeats so far */
-  uint32_t n_filtered;
+  uint32_t sweep_every_us;
   struct msock_path_peer *tell_prev, *tell_next;
 
   msock_candidates candidates;
@@ -82,8 +84,7 @@ typedef struct msock_path_peer {
   /* Search for a path. */
   uint64_t burst_us;
   uint64_t sweep_us; /* last time all were pinged */
-  uint64_t sweep_every_us;
-  uint64_t idle_us; /* next round of an idle peer that is not eager */
+  uint64_t idle_us;  /* next round of an idle peer that is not eager */
   uint64_t again_us;
 
   /* Heartbeats. */
@@ -99,7 +100,6 @@ typedef struct msock_path_peer {
   /* Call-me-maybe. */
   uint64_t news_us; /* addresses, keys or network changed */
   uint64_t cmm_next_us, cmm_sent_us, cmm_wait_us;
-  uint64_t cmm_heard_us, ping_heard_us;
   uint64_t cmm_sweep_us;     /* last burst that one has started */
   uint64_t cmm_sweep_due_us; /* one that has to wait */
 } msock_path_peer;

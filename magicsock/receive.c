@@ -65,7 +65,7 @@ static void on_ping_udp(msock_engine *e, const arrival *a, msock_path_peer *p,
   if (c == NULL || !msock_candidate_heard(c, now_us, ping->txid)) {
     return; /* full: answered, not kept */
   }
-  p->ping_heard_us = now_us;
+  p->ping_heard = true;
   msock_sources_prove(&e->sources, &a->from, p->id);
   if (fresh) {
     msock_why_note(e, now_us, p, MSOCK_WHY_PING_IN, &a->from, 0);
@@ -218,7 +218,7 @@ static void on_call(msock_engine *e, const arrival *a, msock_disco_member *m, co
     return;
   }
   e->counters.rx_cmm++;
-  p->cmm_heard_us = now_us;
+  p->cmm_heard = true;
   const uint32_t taken = take_endpoints(e, now_us, p, &call);
   msock_why_note(e, now_us, p, MSOCK_WHY_CMM_IN, NULL, taken);
   if (taken == 0) {

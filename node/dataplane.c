@@ -172,9 +172,11 @@ static bool grow_peers(msock_dataplane *d, uint32_t id) {
   return true;
 }
 
-static bool started_anew(const msock_dataplane_peer *p, const msock_disco_key *disco) {
-  return !msock_disco_key_is_zero(&p->disco) && !msock_disco_key_is_zero(disco) &&
-         !msock_disco_key_equal(&p->disco, disco);
+/* Enough of a random key to tell it from the next one; the path engine keeps it whole. */
+static uint64_t disco_tag(const msock_disco_key *disco) {
+  uint64_t tag;
+  memcpy(&tag, disco->b, sizeof tag);
+  return tag;
 }
 
 msock_err msock_dataplane_peer_put(msock_dataplane *d, uint64_t now_us,
@@ -192,13 +194,12 @@ msock_err msock_dataplane_peer_put(msock_dataplane *d, uint64_t now_us,
     d->peers[*id] = (msock_dataplane_peer){.in_use = true, .path = MSOCK_ENGINE_PEER_NONE};
   }
   msock_dataplane_peer *p = &d->peers[*id];
-  const bool anew = started_anew(p, &r->disco);
+  const uint64_t tag = disco_tag(&r->disco);
+  const bool anew = p->disco_tag != 0 && tag != 0 && tag != p->disco_tag;
   const bool moved = p->home != r->home;
   p->node_id = r->node_id;
   p->home = r->home;
-  if (!msock_disco_key_is_zero(&r->disco)) {
-    p->disco = r->disco;
-  }
+  p->disco_tag = tag != 0 ? tag : p->disco_tag;
   if (anew) {
     msock_wg_peer_renew(d->wg, now_us, *id);
   }

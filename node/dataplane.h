@@ -43,11 +43,11 @@ typedef struct msock_dataplane msock_dataplane;
 /* One peer as the data plane knows it, by its wg id. */
 typedef struct msock_dataplane_peer {
   bool in_use;
-  uint64_t node_id;      /* of the netmap */
-  uint32_t path;         /* its id in the path engine; MSOCK_ENGINE_PEER_NONE = not there */
-  msock_disco_key disco; /* new at each start of the peer; zero = not known yet */
-  msock_region_id home;  /* 0 = unknown */
-  uint64_t last_rx_us;   /* authenticated traffic; 0 = never */
+  uint32_t path;        /* its id in the path engine; MSOCK_ENGINE_PEER_NONE = not there */
+  uint64_t node_id;     /* of the netmap */
+  uint64_t disco_tag;   /* of its disco key, new at each start of the peer; 0 = not known yet */
+  msock_region_id home; /* 0 = unknown */
+  uint64_t last_rx_us;  /* authenticated traffic; 0 = never */
   uint64_t last_tx_us;
   uint64_t news_until_us;    /* unanswered handshakes are retried fast until then */
   uint64_t hello_us;         /* when a session is opened from our side; 0 = not planned */
