@@ -111,5 +111,7 @@ void msock_derpd_event_log(const msock_log *log, msock_derpd_totals *totals,
   case MSOCK_DERP_SERVER_QUOTA_OVER:
     msock_logf(log, MSOCK_LOG_WARN, "quota.over", "%s", peer);
     break;
+  default: /* what a later core tells: nobody has asked for it */
+    break;
   }
 }

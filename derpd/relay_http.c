@@ -38,7 +38,7 @@ static void answer(relay_client *c, int status, const char *type, const char *lo
   char text[ANSWER_MAX];
   msock_http1_builder b;
   msock_http1_begin_response(&b, text, sizeof text, status);
-  if (body[0]) {
+  if (type) {
     msock_http1_add(&b, "Content-Type", type);
   }
   if (location) {
@@ -68,9 +68,9 @@ static const char home_page[] =
 static void answer_home(relay_client *c, bool send_body) {
   const char *home = c->relay->v->home;
   if (strcmp(home, "blank") == 0) {
-    answer(c, 200, "text/plain", NULL, "", send_body);
+    answer(c, 200, NULL, NULL, "", send_body);
   } else if (home[0]) {
-    answer(c, 302, "text/plain", home, "", send_body);
+    answer(c, 302, NULL, home, "", send_body);
   } else {
     answer(c, 200, "text/html; charset=utf-8", NULL, home_page, send_body);
   }
@@ -89,6 +89,8 @@ static void answer_other(relay_client *c, const msock_http1_head *h) {
     answer(c, 403, "text/plain", NULL, "CONNECT is not allowed\n", true);
   } else if (get && msock_http1_str_is(h->target, "/")) {
     answer_home(c, !head);
+  } else if (msock_http1_str_is(h->target, "/bootstrap-dns")) { /* no names here: derp.md 1.6 */
+    answer(c, 200, "application/json", NULL, "", !head);
   } else if (begins_with(h->target, "/debug/")) {
     answer(c, 403, "text/plain", NULL, "debug access is on the admin listener\n", !head);
   } else {
@@ -114,7 +116,7 @@ static void answer_plain(relay_client *c, const msock_http1_head *h, msock_http1
   }
   const size_t len = name < host->value.len ? name : host->value.len;
   snprintf(url, sizeof url, "https://%.*s%.*s", (int)len, host->value.p, (int)target.len, target.p);
-  answer(c, 302, "text/plain", url, "", false);
+  answer(c, 302, NULL, url, "", false);
 }
 
 /* --- upgrades --- */

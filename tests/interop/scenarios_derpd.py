@@ -30,8 +30,14 @@ def relayed_pair(lab):
 @scenario(stand_in=False)
 def derpd_stock_pair(lab):
     """two stock nodes without UDP use derpd as their only region: pings, 100 MB over TCP"""
-    # closes: M34 M35
+    # closes: M34 M35 M36
     first, second = relayed_pair(lab)
+    log = lab.relay.process.log_since(0)
+    for node in (first, second):  # the step of each in the relay's log: reserve, dial, communicate
+        key = node.node_key()
+        for event in ("reservation.accepted", "connection.opened"):
+            require(re.search(rf" {event} .*key={key} ", log), f"no {event} of {node.name}")
+        require(f"circuit.accepted src={key} " in log, f"no circuit.accepted of {node.name}")
     before = lab.relay.counters()
     pong = check_pings(first, second)
     seconds, intact = transfer(first, second, BULK_BYTES)
@@ -67,12 +73,14 @@ class EchoSession:
 
     def exchange(self, size_bytes=4096):
         """Bytes there and back; gives the seconds that took."""
-        began = time.monotonic()
         self.sent += 1
-        payload = bytes([self.sent % 256]) * size_bytes
+        return self.exchange_bytes(bytes([self.sent % 256]) * size_bytes)
+
+    def exchange_bytes(self, payload):
+        began = time.monotonic()
         self.near.sendall(payload)
-        self.far.sendall(self.read(self.far, size_bytes))
-        require(self.read(self.near, size_bytes) == payload, "bytes changed on the way")
+        self.far.sendall(self.read(self.far, len(payload)))
+        require(self.read(self.near, len(payload)) == payload, "bytes changed on the way")
         return time.monotonic() - began
 
     @staticmethod
@@ -134,6 +142,42 @@ def relay_key(lab):
     found = re.findall(r"relay\.identity key=(nodekey:[0-9a-f]{64})", lab.relay.process.log_since(0))
     require(found, "derpd's log does not tell its key")
     return found[-1]
+
+
+@scenario(stand_in=False)
+def derpd_sees_nothing(lab):
+    """plain text that two nodes exchange is nowhere in the relay's memory"""
+    # closes: D05
+    first, second = relayed_pair(lab)
+    session = EchoSession(first, second)
+    before = lab.relay.counters()["derp_bytes_received"]
+    session.exchange_bytes(MARKER * 4096)
+    relayed = lab.relay.counters()["derp_bytes_received"] - before
+    session.close()
+    require(relayed > 2 * 4096 * len(MARKER), "the text did not pass the relay")
+    memory = b"".join(memory_of(lab.relay.process.pid))
+    key = bytes.fromhex(first.node_key().split(":")[1])
+    require(key in memory, "this is not the relay's memory: it does not hold the node's public key")
+    require(MARKER not in memory, "plain text in the relay's memory")
+    return f"{len(memory) / 1e6:.0f} MB searched"
+
+
+MARKER = b"plain text of the nodes, for nobody else;"
+
+
+def memory_of(pid):
+    """What a process can write to, region by region."""
+    with open(f"/proc/{pid}/maps", encoding="ascii") as maps:
+        regions = [line.split() for line in maps]
+    with open(f"/proc/{pid}/mem", "rb", 0) as memory:
+        for where, rights, *_ in regions:
+            if rights.startswith("rw"):
+                begin, end = (int(number, 16) for number in where.split("-"))
+                memory.seek(begin)
+                try:
+                    yield memory.read(end - begin)
+                except OSError:
+                    continue  # the kernel's own page
 
 
 @scenario(stand_in=False, relays=2)
