@@ -149,7 +149,7 @@ static void wireguard_hole(sim_lab *l) {
 static const sim_scenario all[] = {
     {"quality/loss-5", loss, 50, 180, 0},
     {"quality/loss-10", loss, 100, 180, 0},
-    {"quality/loss-10-ten-minutes", loss, 100, 600, 0},
+    {"quality/loss-10-ten-minutes", loss, 100, 600, 200},
     {"quality/loss-20", loss, 200, 180, 0},
     {"quality/loss-30-ten-minutes", loss_and_relay, 300, 600, 0},
     {"quality/jitter", jitter, 0, SIM_PORT_RESTRICTED, 0},
