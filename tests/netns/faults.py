@@ -20,7 +20,7 @@ WATCH_S = 10.0         # pings after it
 STOCK_WATCH_S = 20.0
 STOCK_DIRECT_S = 30.0  # until a pair with stock nodes is on a direct path
 AGAIN_S = 30.0         # until a pair of ours is direct again after a fault that allows it
-NO_OUTAGE_S = 0.5
+NO_OUTAGE_S = 1.0
 LOSS_WATCH_S = 20.0
 
 # Seconds without an answer that a pair of ours may take in the gate: trust lifetime and a tick,
