@@ -154,6 +154,27 @@ static void displace_oldest(msock_derp_server *s) {
   relay_kill(s, c, MSOCK_DERP_CAUSE_DISPLACED);
 }
 
+relay_conn *relay_conn_new(msock_derp_server *s, uint64_t now_us, const msock_addr *from) {
+  relay_conn *c = calloc(1, sizeof *c);
+  if (c == NULL || !take_slot(s, c)) {
+    free(c);
+    return NULL;
+  }
+  c->phase = RELAY_HTTP;
+  c->from = from != NULL ? *from : (msock_addr){0};
+  c->since_us = now_us;
+  c->login_us = now_us + s->set.login_us;
+  c->keepalive_us = c->stall_us = c->close_us = c->lease_us = c->resume_us = MSOCK_NEVER;
+  c->timer.kind = RELAY_TIMER_CONN;
+  if (s->n_half >= s->set.half_open) {
+    displace_oldest(s);
+  }
+  relay_ring_add(&s->half, &c->half);
+  s->n_half++;
+  relay_arm(s, now_us, c);
+  return c;
+}
+
 static msock_err refuse(msock_derp_server *s, uint64_t now_us, const msock_addr *from,
                         msock_derp_cause cause, msock_derp_cause *why) {
   msock_derp_server_event ev = relay_event(s, now_us, MSOCK_DERP_SERVER_DENIED, NULL);
@@ -174,24 +195,11 @@ msock_err msock_derp_server_accept(msock_derp_server *s, uint64_t now_us, const 
   if (cause != MSOCK_DERP_CAUSE_NONE) {
     return refuse(s, now_us, from, cause, why);
   }
-  relay_conn *c = calloc(1, sizeof *c);
-  if (c == NULL || !take_slot(s, c)) {
-    free(c);
+  relay_conn *c = relay_conn_new(s, now_us, from);
+  if (c == NULL) {
     return MSOCK_ERR_NOMEM;
   }
-  c->phase = RELAY_HTTP;
-  c->from = from != NULL ? *from : (msock_addr){0};
-  c->since_us = now_us;
-  c->login_us = now_us + s->set.login_us;
-  c->keepalive_us = c->stall_us = c->close_us = c->lease_us = c->resume_us = MSOCK_NEVER;
-  c->timer.kind = RELAY_TIMER_CONN;
   (void)relay_join_prefix(s, c); /* relay_may_accept has seen that there is room */
-  if (s->n_half >= s->set.half_open) {
-    displace_oldest(s);
-  }
-  relay_ring_add(&s->half, &c->half);
-  s->n_half++;
-  relay_arm(s, now_us, c);
   *conn = c->id;
   return MSOCK_OK;
 }
@@ -204,7 +212,7 @@ msock_err msock_derp_server_open(msock_derp_server *s, uint64_t now_us, uint32_t
 msock_err msock_derp_server_set_from(msock_derp_server *s, uint64_t now_us, uint32_t conn,
                                      const msock_addr *from) {
   relay_conn *c = relay_find(s, conn);
-  if (c == NULL || c->phase == RELAY_UP || c->phase == RELAY_LEFT) {
+  if (c == NULL || c->phase >= RELAY_UP) {
     return MSOCK_OK;
   }
   relay_leave_prefix(s, c);
@@ -260,6 +268,7 @@ void relay_finish_told(msock_derp_server *s, uint64_t now_us, relay_conn *c, mso
   const msock_derp_frame f = {.type = MSOCK_DERP_HEALTH,
                               .u.health = {.text = text, .len = strlen(text)}};
   relay_finish(s, now_us, c, why);
+  relay_drop_waiting(s, c);
   (void)relay_notice_frame(s, c, &f);
   c->linger = true;
   c->login_us = MSOCK_NEVER;
@@ -283,6 +292,11 @@ void msock_derp_server_close(msock_derp_server *s, uint64_t now_us, uint32_t con
   set_cause(c, MSOCK_DERP_CAUSE_EOF);
   if (c->phase == RELAY_UP) {
     relay_leave(s, now_us, c);
+  } else if (c->phase == RELAY_LINK) {
+    relay_link_lost(s, now_us, c);
+    if (!c->is_linked) {
+      report_failed(s, now_us, c);
+    }
   } else if (c->phase != RELAY_LEFT && !c->was_denied) {
     report_failed(s, now_us, c);
   }
@@ -323,7 +337,13 @@ msock_err msock_derp_server_feed(msock_derp_server *s, uint64_t now_us, uint32_t
     p += used;
     len -= used;
   }
-  if (len > 0 && !c->dead && (c->phase == RELAY_LOGIN || c->phase == RELAY_UP)) {
+  while (len > 0 && c->phase == RELAY_LINK_HEAD && !c->dead) {
+    const size_t used = relay_feed_link_head(s, c, p, len);
+    p += used;
+    len -= used;
+  }
+  if (len > 0 && !c->dead &&
+      (c->phase == RELAY_LOGIN || c->phase == RELAY_UP || c->phase == RELAY_LINK)) {
     const size_t used = relay_feed_frames(s, now_us, c, p, len);
     p += used;
     len -= used;
@@ -417,7 +437,9 @@ static void conn_expired(msock_derp_server *s, uint64_t now_us, relay_conn *c) {
     c->linger = false;
     relay_finish(s, now_us, c, MSOCK_DERP_CAUSE_RESTART);
   }
-  if (c->lease_us <= now_us) {
+  if (c->lease_us <= now_us && c->phase == RELAY_LINK) {
+    relay_link_silent(s, now_us, c);
+  } else if (c->lease_us <= now_us) {
     c->lease_us = MSOCK_NEVER;
     relay_ask_again(s, now_us, c);
   }

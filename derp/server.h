@@ -84,6 +84,19 @@ bool msock_derp_server_next_wake(msock_derp_server *s, uint32_t *conn);
 uint64_t msock_derp_server_next_expiry(msock_derp_server *s);
 void msock_derp_server_on_expiry(msock_derp_server *s, uint64_t now_us);
 
+/* --- the mesh: links to other relays of the region --- */
+
+/* The owner has a stream (TLS is up) to another relay: logs in there with this relay's key and the
+ * mesh key, watches who is there, and forwards packets for them, one hop. The id is used like any
+ * other; when it is done, the owner closes it and dials again later.
+ *   host   of the Host header: HostName[:port]
+ *   gives  MSOCK_OK; MSOCK_ERR_DENIED: no mesh key is set, or draining; MSOCK_ERR_INVALID: host is
+ *          not fit for a header; MSOCK_ERR_NOMEM
+ * A link that turns out to lead to this relay ends with MSOCK_DERP_CAUSE_LINK_SELF: do not repeat
+ * it. */
+msock_err msock_derp_server_link(msock_derp_server *s, uint64_t now_us, const char *host,
+                                 uint32_t *conn);
+
 /* --- admission (settings.admission = MSOCK_DERP_ADMIT_ASK) --- */
 
 typedef struct msock_derp_question {

@@ -36,7 +36,7 @@ relay_buf *relay_buf_new(relay_pool *p, size_t len) {
   b->next = NULL;
   b->len = 0;
   b->cap = cap;
-  b->is_packet = b->is_disco = false;
+  b->is_packet = b->is_disco = b->is_forward = false;
   return b;
 }
 

@@ -19,7 +19,8 @@ typedef struct relay_buf {
   uint32_t len, cap; /* bytes in data, room */
   bool is_packet;    /* counted; else a notice of ours */
   bool is_disco;
-  uint8_t data[]; /* one whole frame, header first */
+  bool is_forward; /* to another relay: two keys in front */
+  uint8_t data[];  /* one whole frame, header first */
 } relay_buf;
 
 typedef struct relay_list {

@@ -22,6 +22,8 @@ static const struct {
     [MSOCK_DERP_CAUSE_MEMORY] = {"memory", "this relay is out of memory"},
     [MSOCK_DERP_CAUSE_HTTP] = {"http", "request answered"},
     [MSOCK_DERP_CAUSE_WATCH_BEHIND] = {"watch_behind", "the watcher does not keep up"},
+    [MSOCK_DERP_CAUSE_LINK_SELF] = {"link_self", "the other relay is this one"},
+    [MSOCK_DERP_CAUSE_LINK_SILENT] = {"link_silent", "the other relay is silent"},
     [MSOCK_DERP_CAUSE_ADMISSION] = {"admission", "this relay does not admit this node"},
     [MSOCK_DERP_CAUSE_BAN_KEY] = {"ban_key", "this node is banned from this relay"},
     [MSOCK_DERP_CAUSE_BAN_PREFIX] = {"ban_prefix", "this address is banned from this relay"},

@@ -28,6 +28,9 @@ typedef enum msock_derp_cause {
   MSOCK_DERP_CAUSE_MEMORY,       /* packet memory is used up, or the system has none */
   MSOCK_DERP_CAUSE_HTTP,         /* a request that was answered: no DERP connection */
   MSOCK_DERP_CAUSE_WATCH_BEHIND, /* a watcher that does not read its notices */
+  /* links to other relays */
+  MSOCK_DERP_CAUSE_LINK_SELF,   /* it has led to this one */
+  MSOCK_DERP_CAUSE_LINK_SILENT, /* nothing came over it for too long */
   /* refusals */
   MSOCK_DERP_CAUSE_ADMISSION, /* the owner said no */
   MSOCK_DERP_CAUSE_BAN_KEY,
@@ -65,6 +68,8 @@ typedef enum msock_derp_server_event_kind {
                                     counter has them all */
   MSOCK_DERP_SERVER_FLOW_CLOSED, /* circuit closed: cause, duration, bytes, packets */
   MSOCK_DERP_SERVER_QUOTA_GRACE, /* the key has used up its quota; it lives on grace now */
+  MSOCK_DERP_SERVER_LINKED,      /* a link to another relay is up: key is that relay's */
+  MSOCK_DERP_SERVER_UNLINKED,    /* and down: cause, duration */
   MSOCK_DERP_SERVER_QUOTA_OVER   /* and now that too: throttled, or closed */
 } msock_derp_server_event_kind;
 
@@ -104,7 +109,7 @@ const char *msock_derp_drop_word(msock_derp_drop d); /* "unknown_dest" ... */
 #define MSOCK_DERP_KIND_OTHER 1u
 
 /* Counters grow for life; gauges say so. Byte counters are of packet payload (derp.md 4.7).
- * packets_in + forwarded_in = packets_out + all drops + packets_queued, always. */
+ * packets_in + forwarded_in = packets_out + forwarded_out + all drops + packets_queued. */
 typedef struct msock_derp_server_stats {
   uint64_t accepted; /* derp_accepts: DERP connections, HTTP requests that were answered apart */
   uint64_t http_answers;
@@ -115,8 +120,8 @@ typedef struct msock_derp_server_stats {
   uint64_t bytes_in, bytes_out;
   uint64_t packets_in_kind[2]; /* MSOCK_DERP_KIND_* */
   uint64_t dropped[MSOCK_DERP_DROPS][2], dropped_bytes[MSOCK_DERP_DROPS][2];
-  uint64_t packets_queued; /* gauge */
-  uint64_t forwarded_in;   /* derp_packets_forwarded_in: from mesh peers, one hop */
+  uint64_t packets_queued;              /* gauge */
+  uint64_t forwarded_in, forwarded_out; /* derp_packets_forwarded_*: one hop over the mesh */
   uint64_t gone_disconnected, gone_not_here;
   uint64_t notices_lost; /* PeerGone that a full connection did not get */
   uint64_t pings, pongs;
@@ -135,6 +140,7 @@ typedef struct msock_derp_server_stats {
   uint64_t home, not_ideal;     /* gauges */
   uint64_t keys, keys_idle;     /* gauges: with connections; remembered for their quota */
   uint64_t dup_keys, dup_conns; /* gauges */
+  uint64_t links, remote_keys;  /* gauges: to other relays; keys that they have */
   uint64_t watchers, mesh;      /* gauges */
   uint64_t flows_open;          /* gauge */
   uint64_t bans;                /* gauge */

@@ -184,6 +184,11 @@ relay_flow *relay_flow_pass(msock_derp_server *s, uint64_t now_us, relay_conn *f
   return f;
 }
 
+relay_flow *relay_flow_note(msock_derp_server *s, uint64_t now_us, relay_key *src, relay_key *dst) {
+  relay_flow *f = find(s, src, dst);
+  return f != NULL ? f : make(s, now_us, src, dst);
+}
+
 void relay_flow_heard(relay_flow *f, const relay_conn *to) {
   for (uint32_t i = 0; i < f->n_heard; i++) {
     if (f->heard[i] == to->id) {

@@ -24,10 +24,12 @@ static void has_spoken(msock_derp_server *s, relay_conn *c) {
 static msock_derp_verdict judge(msock_derp_server *s, uint64_t now_us, relay_conn *c,
                                 msock_derp_header h) {
   if (c->phase != RELAY_UP) {
-    const msock_derp_verdict v = judge_login(h);
+    const bool is_link = c->phase == RELAY_LINK;
+    const msock_derp_verdict v = is_link ? relay_judge_link(h) : judge_login(h);
     if (v == MSOCK_DERP_FATAL) {
-      relay_kill(s, c, MSOCK_DERP_CAUSE_LOGIN);
+      relay_kill(s, c, is_link ? MSOCK_DERP_CAUSE_PROTOCOL : MSOCK_DERP_CAUSE_LOGIN);
     }
+    c->heard_us = now_us;
     return v;
   }
   const msock_derp_verdict v = msock_derp_from_client(h, c->is_mesh);
@@ -93,6 +95,10 @@ static bool on_frame(msock_derp_server *s, uint64_t now_us, relay_conn *c, msock
                      const uint8_t *payload, relay_buf *b) {
   if (c->phase == RELAY_LOGIN) {
     relay_log_in(s, now_us, c, payload, h.len);
+    return false;
+  }
+  if (c->phase == RELAY_LINK) {
+    relay_on_link_frame(s, now_us, c, h, payload);
     return false;
   }
   if (h.type == MSOCK_DERP_SEND_PACKET) {
@@ -166,10 +172,14 @@ static size_t gather(msock_derp_server *s, uint64_t now_us, relay_conn *c, const
   return n;
 }
 
+static bool reads_frames(const relay_conn *c) {
+  return c->phase == RELAY_UP || c->phase == RELAY_LOGIN || c->phase == RELAY_LINK;
+}
+
 size_t relay_feed_frames(msock_derp_server *s, uint64_t now_us, relay_conn *c, const uint8_t *p,
                          size_t len) {
   const size_t all = len;
-  while (len > 0 && !c->dead && (c->phase == RELAY_UP || c->phase == RELAY_LOGIN)) {
+  while (len > 0 && !c->dead && reads_frames(c)) {
     size_t n;
     if (c->skip > 0) {
       n = c->skip < len ? (size_t)c->skip : len;

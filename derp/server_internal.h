@@ -17,6 +17,8 @@
 /* Keep-alives wake the process so often at most. */
 #define RELAY_KEEPALIVE_GRID_US (250 * MSOCK_MS)
 
+#define RELAY_FORWARD_OVERHEAD (MSOCK_DERP_HEADER_LEN + 2 * MSOCK_KEY_LEN)
+
 typedef struct relay_flow relay_flow;
 typedef struct relay_conn relay_conn;
 
@@ -27,10 +29,18 @@ typedef struct relay_bucket { /* zeroed: full */
 
 typedef enum relay_quota { RELAY_QUOTA_IN = 0, RELAY_QUOTA_GRACE, RELAY_QUOTA_OVER } relay_quota;
 
+typedef struct relay_remote { /* a key that another relay of the region has */
+  struct relay_remote *next;  /* of the same key, the earliest first */
+  struct relay_key *key;
+  relay_conn *link;
+  relay_link of_link; /* in its ring of remotes */
+} relay_remote;
+
 typedef struct relay_key {
   relay_hash hash;
   msock_node_key key;
   relay_conn *conns;         /* newest first; NULL: absent, remembered for its quota */
+  relay_remote *remotes;     /* relays of the region that have it */
   relay_conn *active;        /* gets the packets; the one that spoke last (derp.md 4.2) */
   uint32_t n_conns, n_flows; /* n_flows: open, from this key */
   relay_link out, in;        /* rings of flows, from and to it */
@@ -73,7 +83,9 @@ typedef enum relay_phase {
   RELAY_LOGIN,    /* ServerKey is out, ClientInfo is awaited */
   RELAY_ASKED,    /* the owner is asked about it */
   RELAY_UP,
-  RELAY_LEFT /* refused, ended or answered: only sends what is queued */
+  RELAY_LINK_HEAD, /* a link to another relay: its 101 is awaited */
+  RELAY_LINK,      /* its frames */
+  RELAY_LEFT       /* refused, ended or answered: only sends what is queued */
 } relay_phase;
 
 struct relay_conn {
@@ -84,6 +96,7 @@ struct relay_conn {
   bool linger;            /* LEFT: not before close_us */
   bool held, held_total;  /* not read: buckets; held_total: in relay.held, waits for the total */
   bool is_mesh, is_prober, is_home, is_not_ideal, is_watcher;
+  bool is_linked;  /* LINK: logged in there */
   bool was_asked;  /* a question about it is open */
   bool was_denied; /* and the log has it */
   bool keepalive_due, pong_due, peeked, stall_armed;
@@ -95,12 +108,13 @@ struct relay_conn {
   relay_conn *same_key; /* next of key->conns */
   relay_flow *flow;     /* of the packet before: mostly that of the next */
   relay_link wake, half, held_link, question;
-  relay_timer timer; /* the earliest of these; MSOCK_NEVER = none */
+  relay_link remotes; /* LINK: ring */
+  relay_timer timer;  /* the earliest of these; MSOCK_NEVER = none */
   uint64_t login_us, keepalive_us, stall_us, close_us, lease_us, resume_us;
-  uint64_t period_us, since_us;
-  uint64_t spoke;        /* order of its last sign of life */
-  uint32_t gone_tokens;  /* "not here" notices that it may still get */
-  uint64_t gone_full_us; /* when they were last counted */
+  uint64_t period_us, since_us, heard_us; /* heard_us: LINK */
+  uint64_t spoke;                         /* order of its last sign of life */
+  uint32_t gone_tokens;                   /* "not here" notices that it may still get */
+  uint64_t gone_full_us;                  /* when they were last counted */
 
   relay_buf *rx; /* an incomplete head or frame, or what came while the owner was asked */
   uint64_t skip; /* payload bytes of a frame that is not looked at */
@@ -144,6 +158,7 @@ struct msock_derp_server {
 
   relay_table keys, prefixes, flows, bans;
   relay_link idle_keys, idle_prefixes, flows_by_age;
+  size_t n_remotes;
   size_t n_idle_keys, n_idle_prefixes;
   uint32_t ban_bits4[33], ban_bits6[129]; /* prefixes of each length */
   uint32_t watchers[64];                  /* ids */
@@ -167,6 +182,8 @@ struct msock_derp_server {
 enum { RELAY_TIMER_CONN = 1, RELAY_TIMER_FLOW, RELAY_TIMER_TOTAL };
 
 /* --- server.c --- */
+/* A half-open connection; NULL: no memory. from may be NULL. */
+relay_conn *relay_conn_new(msock_derp_server *s, uint64_t now_us, const msock_addr *from);
 relay_conn *relay_find(const msock_derp_server *s, uint32_t conn);
 void relay_wake(msock_derp_server *s, relay_conn *c);
 void relay_arm(msock_derp_server *s, uint64_t now_us, relay_conn *c); /* after a deadline changed */
@@ -191,7 +208,8 @@ bool relay_notice(msock_derp_server *s, relay_conn *c, const void *frame, size_t
 bool relay_notice_frame(msock_derp_server *s, relay_conn *c, const msock_derp_frame *f);
 /* A packet for c, as a ready frame; takes b over. */
 void relay_queue(msock_derp_server *s, uint64_t now_us, relay_conn *c, relay_buf *b);
-void relay_drop_oldest(msock_derp_server *s, relay_conn *c); /* of its data; there is some */
+void relay_drop_oldest(msock_derp_server *s, relay_conn *c);  /* of its data; there is some */
+void relay_drop_waiting(msock_derp_server *s, relay_conn *c); /* packets; what is begun stays */
 void relay_drop_queues(msock_derp_server *s, relay_conn *c);
 void relay_count_drop(msock_derp_server *s, msock_derp_drop why, bool is_disco, uint64_t bytes);
 bool relay_has_output(const relay_conn *c);
@@ -234,11 +252,25 @@ void relay_tell_absent(msock_derp_server *s, const relay_conn *c);
 bool relay_watch_next(msock_derp_server *s, relay_conn *c);
 void relay_close_peer(msock_derp_server *s, const msock_node_key *key);
 
+/* --- server_mesh.c --- */
+void relay_forward_out(msock_derp_server *s, uint64_t now_us, relay_conn *from, relay_key *dst,
+                       const uint8_t *data, size_t len, bool is_disco);
+void relay_heard_remote(msock_derp_server *s, uint64_t now_us, const msock_node_key *src,
+                        relay_conn *to);
+size_t relay_feed_link_head(msock_derp_server *s, relay_conn *c, const uint8_t *p, size_t len);
+msock_derp_verdict relay_judge_link(msock_derp_header h);
+void relay_on_link_frame(msock_derp_server *s, uint64_t now_us, relay_conn *c, msock_derp_header h,
+                         const uint8_t *payload);
+void relay_link_silent(msock_derp_server *s, uint64_t now_us, relay_conn *c);
+void relay_link_lost(msock_derp_server *s, uint64_t now_us, relay_conn *c);
+
 /* --- server_flows.c --- */
 /* The flow from one key to another, for a packet of len bytes. NULL: drop it (counted, reported).
  */
 relay_flow *relay_flow_pass(msock_derp_server *s, uint64_t now_us, relay_conn *from, relay_key *dst,
                             size_t len);
+/* The flow that remembers who has heard a key of another relay; it never opens. */
+relay_flow *relay_flow_note(msock_derp_server *s, uint64_t now_us, relay_key *src, relay_key *dst);
 void relay_flow_heard(relay_flow *f, const relay_conn *to);
 void relay_flow_expired(msock_derp_server *s, uint64_t now_us, relay_flow *f);
 /* The last connection of k has gone: its flows end, those who heard it are told. */

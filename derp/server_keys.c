@@ -49,6 +49,9 @@ relay_key *relay_key_get(msock_derp_server *s, const msock_node_key *key) {
 }
 
 void relay_key_release(msock_derp_server *s, relay_key *k) {
+  if (k->remotes != NULL) {
+    return;
+  }
   const bool has_quota = s->set.quota_day > 0 || s->set.quota_month > 0;
   if (!has_quota || k->month_bytes == 0) {
     forget(s, k);
@@ -77,6 +80,11 @@ void relay_keys_free(msock_derp_server *s) {
     relay_table_remove(&s->keys, h);
     depth = 0;
     free_flows(k);
+    while (k->remotes != NULL) {
+      relay_remote *r = k->remotes;
+      k->remotes = r->next;
+      free(r);
+    }
     free(k);
   }
   relay_table_free(&s->keys);

@@ -71,6 +71,7 @@ static void start_keep_alive(msock_derp_server *s, uint64_t now_us, relay_conn *
 static void count_join(msock_derp_server *s, const relay_conn *c) {
   const relay_key *k = c->key;
   s->stats.logins++;
+  s->stats.keys += k->n_conns == 1;
   s->stats.conns++;
   s->stats.mesh += c->is_mesh;
   s->stats.not_ideal += c->is_not_ideal;
@@ -84,6 +85,7 @@ static void count_join(msock_derp_server *s, const relay_conn *c) {
 static void count_leave(msock_derp_server *s, const relay_conn *c) {
   const uint32_t n = c->key->n_conns; /* without it */
   s->stats.conns--;
+  s->stats.keys -= n == 0;
   s->stats.mesh -= c->is_mesh;
   s->stats.not_ideal -= c->is_not_ideal;
   s->stats.home -= c->is_home;
@@ -269,7 +271,9 @@ void relay_leave(msock_derp_server *s, uint64_t now_us, relay_conn *c) {
   c->keepalive_us = c->lease_us = c->resume_us = MSOCK_NEVER;
   c->phase = RELAY_LEFT;
   if (k->n_conns == 0) {
-    relay_flows_leave(s, now_us, k);
+    if (k->remotes == NULL) { /* else it is still in the region */
+      relay_flows_leave(s, now_us, k);
+    }
     relay_tell_absent(s, c);
     relay_key_release(s, k);
   }

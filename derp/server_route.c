@@ -82,7 +82,7 @@ static relay_key *destination(const msock_derp_server *s, const relay_conn *from
   }
   memcpy(k.b, key, sizeof k.b);
   relay_key *dst = relay_key_find(s, &k);
-  return dst != NULL && dst->conns != NULL ? dst : NULL;
+  return dst != NULL && (dst->conns != NULL || dst->remotes != NULL) ? dst : NULL;
 }
 
 static void no_such_key(msock_derp_server *s, uint64_t now_us, relay_conn *from, const uint8_t *key,
@@ -104,6 +104,10 @@ bool relay_route(msock_derp_server *s, uint64_t now_us, relay_conn *from, const 
   relay_key *dst = destination(s, from, payload);
   if (dst == NULL) {
     no_such_key(s, now_us, from, payload, n, is_disco, MSOCK_DERP_DROP_UNKNOWN_DEST);
+    return false;
+  }
+  if (dst->conns == NULL) {
+    relay_forward_out(s, now_us, from, dst, data, n, is_disco);
     return false;
   }
   relay_conn *to = dst->active;
@@ -146,6 +150,7 @@ void relay_forwarded(msock_derp_server *s, uint64_t now_us, relay_conn *from,
     return;
   }
   address(b, &f->u.forward.src, f->u.forward.len, is_disco);
+  relay_heard_remote(s, now_us, &f->u.forward.src, dst->active);
   relay_queue(s, now_us, dst->active, b);
 }
 

@@ -16,7 +16,7 @@ void relay_count_drop(msock_derp_server *s, msock_derp_drop why, bool is_disco, 
 }
 
 static uint64_t payload_of(const relay_buf *b) {
-  return b->len - MSOCK_DERP_PACKET_OVERHEAD;
+  return b->len - (b->is_forward ? RELAY_FORWARD_OVERHEAD : MSOCK_DERP_PACKET_OVERHEAD);
 }
 
 /* A packet that was queued goes nowhere. */
@@ -45,6 +45,11 @@ void relay_drop_queues(msock_derp_server *s, relay_conn *c) {
   drop_list(s, c, &c->disco, MSOCK_DERP_DROP_GONE_DISCONNECTED);
   drop_list(s, c, &c->data, MSOCK_DERP_DROP_GONE_DISCONNECTED);
   drop_list(s, c, &c->out, MSOCK_DERP_DROP_WRITE_ERROR);
+}
+
+void relay_drop_waiting(msock_derp_server *s, relay_conn *c) {
+  drop_list(s, c, &c->disco, MSOCK_DERP_DROP_GONE_DISCONNECTED);
+  drop_list(s, c, &c->data, MSOCK_DERP_DROP_GONE_DISCONNECTED);
 }
 
 bool relay_notice(msock_derp_server *s, relay_conn *c, const void *frame, size_t len) {
@@ -175,8 +180,9 @@ void relay_windows(relay_conn *c, uint64_t now_us) {
 static void count_sent(msock_derp_server *s, relay_conn *c, const relay_buf *b) {
   const uint64_t n = payload_of(b);
   s->stats.packets_queued--;
-  s->stats.packets_out++;
-  s->stats.bytes_out += n;
+  s->stats.forwarded_out += b->is_forward; /* the others are clients' */
+  s->stats.packets_out += !b->is_forward;
+  s->stats.bytes_out += b->is_forward ? 0 : n;
   c->packets_out++;
   c->bytes_out += n;
   c->window_out += n;

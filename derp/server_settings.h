@@ -23,6 +23,8 @@
 #define MSOCK_DERP_SERVER_KEYS_IDLE_MAX 65536u /* ours: absent keys whose quota is remembered */
 #define MSOCK_DERP_SERVER_BURST_MIN 65568u     /* the largest frame that is charged: derp.md 4.4 */
 
+#define MSOCK_DERP_SERVER_REMOTES_MAX 262144u /* ours: keys of other relays; more are unknown */
+
 /* Times. */
 #define MSOCK_DERP_SERVER_LOGIN_US (10 * MSOCK_SEC)     /* head and ClientInfo: derp.md 0 */
 #define MSOCK_DERP_SERVER_KEEPALIVE_US (60 * MSOCK_SEC) /* plus 0..5 s, drawn once: derp.md 0 */
@@ -31,6 +33,7 @@
 #define MSOCK_DERP_SERVER_MESH_STALL_US (30 * MSOCK_SEC)
 #define MSOCK_DERP_SERVER_REFUSAL_US (5 * MSOCK_SEC)   /* ours: see refusal_us */
 #define MSOCK_DERP_SERVER_HOME_MOVE_US (5 * MSOCK_SEC) /* a later change is a move: derp.md 4.7 */
+#define MSOCK_DERP_SERVER_LINK_SILENCE_US (120 * MSOCK_SEC) /* no frame from it: derp.md 0 */
 #define MSOCK_DERP_SERVER_FLOW_IDLE_US (120 * MSOCK_SEC)
 #define MSOCK_DERP_SERVER_FLOW_PAUSE_US (60 * MSOCK_SEC)
 

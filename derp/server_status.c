@@ -9,7 +9,7 @@ msock_derp_server_stats msock_derp_server_get_stats(const msock_derp_server *s) 
   out.memory_bytes = s->pool.used;
   out.half_open = s->n_half;
   out.keys_idle = s->n_idle_keys;
-  out.keys = s->keys.n - s->n_idle_keys;
+
   out.watchers = s->n_watchers;
   out.bans = s->bans.n;
   return out;

@@ -1,17 +1,20 @@
-/* The relay's core (derp/server.h) with four connections: the first is fed from its first byte on
- * (request head, login), the others behind a login that is done for them, the last as a mesh peer.
- * Input: steps [what:1][operand...]; bytes to feed are [length:2 BE][bytes]. Settings, bans,
- * answers about admission and a drain come in between. The books must balance after every step. */
+/* The relay's core (derp/server.h) with five connections: the first is fed from its first byte on
+ * (request head, login), the others behind a login that is done for them, one of these as a mesh
+ * peer; the last is a link of ours to another relay. Input: steps [what:1][operand...]; bytes to
+ * feed are [length:2 BE][bytes]. Settings, bans, answers about admission and a drain come in
+ * between. The books must balance after every step. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "crypto/x25519.h"
+#include "derp/frame.h"
 #include "derp/login.h"
 #include "derp/server.h"
 #include "tests/fuzz/fuzzing.h"
 
-#define CONNS 4u
+#define CONNS 5u
 #define MESH 3u
+#define LINK 4u
 #define MEMORY (2u << 20)
 #define START_US (1000 * MSOCK_SEC)
 #define OUTPUT_MAX (32u << 20) /* of one connection: more than any input can ask for */
@@ -67,10 +70,33 @@ static void log_in(relay *r, uint32_t conn, unsigned i) {
   read_some(r, conn, SIZE_MAX);
 }
 
+/* What another relay answers, up to its ServerInfo. */
+static void link_up(relay *r, uint32_t conn) {
+  static const char head[] = "HTTP/1.1 101 Switching Protocols\r\n\r\n";
+  const msock_node_private key = {{77}};
+  const msock_node_key mine = msock_derp_server_key(r->s);
+  const msock_derp_server_info info = {.version = 2};
+  const msock_derp_frame greeting = {.type = MSOCK_DERP_SERVER_KEY,
+                                     .u.server_key.key = msock_node_private_public(&key)};
+  uint8_t frame[MSOCK_DERP_LOGIN_FRAME_MAX];
+  msock_derp_server_feed(r->s, r->now_us, conn, (const uint8_t *)head, sizeof head - 1);
+  ptrdiff_t n = msock_derp_frame_encode(&greeting, frame, sizeof frame);
+  msock_derp_server_feed(r->s, r->now_us, conn, frame, (size_t)n);
+  n = msock_derp_server_info_seal(&info, &key, &mine, &r->env, frame, sizeof frame);
+  msock_derp_server_feed(r->s, r->now_us, conn, frame, (size_t)n);
+  read_some(r, conn, SIZE_MAX);
+}
+
 static void open_one(relay *r, unsigned i) {
   const msock_addr from = {.ip = msock_ip_v4(192, 0, 2, (uint8_t)i), .port = 1000};
   msock_derp_cause why;
   r->conns[i] = 0;
+  if (i == LINK) {
+    if (msock_derp_server_link(r->s, r->now_us, "x", &r->conns[i]) == MSOCK_OK) {
+      link_up(r, r->conns[i]);
+    }
+    return;
+  }
   if (msock_derp_server_accept(r->s, r->now_us, &from, &r->conns[i], &why) == MSOCK_OK && i > 0) {
     log_in(r, r->conns[i], i);
   }
@@ -114,7 +140,7 @@ static void rule(relay *r, msock_reader *in) {
 /* Every packet is somewhere, and memory within its bound. */
 static void check_books(const relay *r) {
   const msock_derp_server_stats n = msock_derp_server_get_stats(r->s);
-  uint64_t out = n.packets_out + n.packets_queued;
+  uint64_t out = n.packets_out + n.forwarded_out + n.packets_queued;
   for (unsigned i = 0; i < MSOCK_DERP_DROPS; i++) {
     out += n.dropped[i][0] + n.dropped[i][1];
   }

@@ -288,6 +288,240 @@ START_TEST(close_peer_closes_every_connection_of_the_key) {
 }
 END_TEST
 
+/* --- links: this relay as the client of another --- */
+
+typedef struct wire { /* a link of `from` is a connection of `to` */
+  msock_derp_server *from, *to;
+  uint32_t out, in;
+} wire;
+
+static msock_derp_server *another_relay(uint64_t seed) {
+  static testing_rng rngs[4];
+  static msock_env envs[4];
+  msock_derp_server_settings set = msock_derp_server_settings_default();
+  msock_node_private secret;
+  envs[seed % 4] = testing_env(&rngs[seed % 4], seed);
+  msock_node_private_generate(&envs[seed % 4], &secret);
+  msock_derp_server *r = msock_derp_server_new(&envs[seed % 4], &secret);
+  set.has_mesh_key = true;
+  memset(set.mesh_key, 0x5a, sizeof set.mesh_key);
+  ck_assert_int_eq(msock_derp_server_configure(r, T0, &set), MSOCK_OK);
+  msock_derp_server_keep_events(r, 100);
+  return r;
+}
+
+static bool carry(uint64_t now, msock_derp_server *from, uint32_t x, msock_derp_server *to,
+                  uint32_t y) {
+  const uint8_t *p;
+  const size_t n = msock_derp_server_tx_peek(from, now, x, &p);
+  if (n > 0) {
+    (void)msock_derp_server_feed(to, now, y, p, n);
+    msock_derp_server_tx_consume(from, now, x, n);
+  }
+  return n > 0;
+}
+
+static void run_wire(wire *w, uint64_t now) {
+  for (bool any = true; any;) {
+    any = carry(now, w->from, w->out, w->to, w->in);
+    any = carry(now, w->to, w->in, w->from, w->out) || any;
+  }
+}
+
+static wire link_up(msock_derp_server *from, msock_derp_server *to) {
+  wire w = {.from = from, .to = to};
+  ck_assert_int_eq(msock_derp_server_link(from, T0, "relay.example", &w.out), MSOCK_OK);
+  ck_assert_int_eq(msock_derp_server_open(to, T0, &w.in), MSOCK_OK);
+  run_wire(&w, T0);
+  return w;
+}
+
+static msock_derp_server_event event_of(msock_derp_server *r, msock_derp_server_event_kind kind) {
+  msock_derp_server_event ev = {0};
+  do {
+    ck_assert_msg(msock_derp_server_next_event(r, &ev), "no event of kind %d", (int)kind);
+  } while (ev.kind != kind);
+  return ev;
+}
+
+/* Two relays that watch each other, a on this one, far on the other. */
+typedef struct region {
+  msock_derp_server *other;
+  wire there, back;
+  relay_client far;
+} region;
+
+static region region_of_two(void) {
+  region r = {.other = another_relay(2)};
+  msock_derp_server_keep_events(s, 100);
+  relay_client_init(&r.far, &env, r.other, T0, NULL);
+  relay_client_login(&r.far, T0); /* before the link: told in the first round */
+  r.there = link_up(s, r.other);
+  r.back = link_up(r.other, s);
+  relay_client_login(&a, T0); /* after it: streamed */
+  run_wire(&r.back, T0);
+  return r;
+}
+
+static void free_region(region *r) {
+  relay_client_free(&r->far);
+  msock_derp_server_free(r->other);
+}
+
+static void check_gets(relay_client *c, const msock_node_key *from, const char *text) {
+  msock_derp_frame f;
+  ck_assert(relay_client_take(c, T0, &f));
+  ck_assert_int_eq(f.type, MSOCK_DERP_RECV_PACKET);
+  ck_assert(msock_node_key_equal(&f.u.packet.key, from));
+  ck_assert_uint_eq(f.u.packet.len, strlen(text));
+  ck_assert_mem_eq(f.u.packet.data, text, f.u.packet.len);
+}
+
+START_TEST(clients_of_two_relays_reach_each_other) {
+  region r = region_of_two();
+  msock_derp_frame f;
+  const msock_node_key other = msock_derp_server_key(r.other);
+  const msock_derp_server_event ev = event_of(s, MSOCK_DERP_SERVER_LINKED);
+  ck_assert(msock_node_key_equal(&ev.key, &other));
+  ck_assert_uint_eq(msock_derp_server_get_stats(s).links, 1);
+  ck_assert_uint_eq(msock_derp_server_get_stats(s).mesh, 1);
+  ck_assert(relay_client_packet(&a, T0, &r.far.key, "over there", 10));
+  run_wire(&r.there, T0);
+  check_gets(&r.far, &a.key, "over there");
+  ck_assert(relay_client_packet(&r.far, T0, &a.key, "and back", 8));
+  run_wire(&r.back, T0);
+  check_gets(&a, &r.far.key, "and back");
+  const msock_derp_server_stats here = msock_derp_server_get_stats(s);
+  const msock_derp_server_stats there = msock_derp_server_get_stats(r.other);
+  ck_assert_uint_eq(here.forwarded_out, 1);
+  ck_assert_uint_eq(here.forwarded_in, 1);
+  ck_assert_uint_eq(there.forwarded_in, 1);
+  ck_assert_uint_eq(here.packets_in, 1);
+  ck_assert_uint_eq(here.packets_out, 1);
+  ck_assert_uint_eq(here.packets_queued, 0);
+  ck_assert_uint_eq(here.remote_keys, 1);
+
+  relay_client_close(&r.far, T0); /* a has heard it, and is told */
+  run_wire(&r.there, T0);
+  ck_assert(relay_client_take(&a, T0, &f));
+  ck_assert_int_eq(f.type, MSOCK_DERP_PEER_GONE);
+  ck_assert(msock_node_key_equal(&f.u.peer_gone.key, &r.far.key));
+  ck_assert_uint_eq(f.u.peer_gone.reason, MSOCK_DERP_GONE_DISCONNECTED);
+  ck_assert(!relay_client_take(&a, T0, &f));
+  free_region(&r);
+}
+END_TEST
+
+START_TEST(a_lost_link_takes_its_keys_along) {
+  region r = region_of_two();
+  uint8_t disco[62] = {'T', 'S', 0xf0, 0x9f, 0x92, 0xac};
+  msock_derp_frame f;
+  ck_assert(relay_client_packet(&r.far, T0, &a.key, "hello", 5));
+  run_wire(&r.back, T0);
+  check_gets(&a, &r.far.key, "hello");
+  msock_derp_server_close(s, T0, r.there.out);
+  (void)event_of(s, MSOCK_DERP_SERVER_UNLINKED);
+  ck_assert_uint_eq(msock_derp_server_get_stats(s).remote_keys, 0);
+  ck_assert(relay_client_take(&a, T0, &f));
+  ck_assert_int_eq(f.type, MSOCK_DERP_PEER_GONE);
+  ck_assert_uint_eq(f.u.peer_gone.reason, MSOCK_DERP_GONE_DISCONNECTED);
+  ck_assert(relay_client_packet(&a, T0, &r.far.key, disco, sizeof disco));
+  ck_assert(relay_client_take(&a, T0, &f));
+  ck_assert_uint_eq(f.u.peer_gone.reason, MSOCK_DERP_GONE_NOT_HERE);
+  r.there = link_up(s, r.other); /* and is back with them */
+  ck_assert(relay_client_packet(&a, T0, &r.far.key, "again", 5));
+  run_wire(&r.there, T0);
+  check_gets(&r.far, &a.key, "again");
+  free_region(&r);
+}
+END_TEST
+
+/* A key that is here as well is served here; when it leaves here it is still in the region. */
+START_TEST(local_connections_come_before_links) {
+  region r = region_of_two();
+  relay_client here;
+  msock_derp_frame f;
+  relay_client_init(&here, &env, s, T0, &r.far.secret);
+  relay_client_login(&here, T0);
+  ck_assert(relay_client_packet(&a, T0, &r.far.key, "near", 4));
+  check_gets(&here, &a.key, "near");
+  ck_assert(relay_client_packet(&here, T0, &a.key, "heard", 5));
+  check_gets(&a, &here.key, "heard");
+  relay_client_close(&here, T0);
+  ck_assert(!relay_client_take(&a, T0, &f)); /* not gone */
+  ck_assert(relay_client_packet(&a, T0, &r.far.key, "far", 3));
+  run_wire(&r.there, T0);
+  check_gets(&r.far, &a.key, "far");
+  relay_client_free(&here);
+  free_region(&r);
+}
+END_TEST
+
+/* The first relay that has a key gets its packets; when it loses it, the next one. */
+START_TEST(the_earliest_relay_with_a_key_comes_first) {
+  region r = region_of_two();
+  msock_derp_server *third = another_relay(3);
+  relay_client same;
+  relay_client_init(&same, &env, third, T0, &r.far.secret);
+  relay_client_login(&same, T0);
+  wire w = link_up(s, third);
+  ck_assert(relay_client_packet(&a, T0, &r.far.key, "first", 5));
+  run_wire(&r.there, T0);
+  run_wire(&w, T0);
+  check_gets(&r.far, &a.key, "first");
+  relay_client_close(&r.far, T0);
+  run_wire(&r.there, T0);
+  ck_assert(relay_client_packet(&a, T0, &r.far.key, "second", 6));
+  run_wire(&w, T0);
+  check_gets(&same, &a.key, "second");
+  relay_client_free(&same);
+  free_region(&r);
+  msock_derp_server_free(third);
+}
+END_TEST
+
+START_TEST(a_link_to_itself_ends_with_that_reason) {
+  msock_derp_server_keep_events(s, 100);
+  wire w = link_up(s, s);
+  ck_assert(msock_derp_server_is_done(s, w.out));
+  msock_derp_server_close(s, T0, w.out);
+  ck_assert_int_eq(event_of(s, MSOCK_DERP_SERVER_FAILED).cause, MSOCK_DERP_CAUSE_LINK_SELF);
+}
+END_TEST
+
+START_TEST(a_silent_link_is_cut_at_its_tick) {
+  region r = region_of_two();
+  const uint64_t cut = T0 + MSOCK_DERP_SERVER_LINK_SILENCE_US;
+  uint64_t t;
+  while ((t = msock_derp_server_next_expiry(s)) < cut) {
+    ck_assert(!msock_derp_server_is_done(s, r.there.out));
+    msock_derp_server_on_expiry(s, t);
+    relay_client_pump(&a, t);
+    const uint8_t *p;
+    size_t n;
+    while ((n = msock_derp_server_tx_peek(s, t, r.back.in, &p)) > 0) { /* its keep-alives */
+      msock_derp_server_tx_consume(s, t, r.back.in, n);
+    }
+  }
+  msock_derp_server_on_expiry(s, cut - 1);
+  ck_assert(!msock_derp_server_is_done(s, r.there.out));
+  msock_derp_server_on_expiry(s, cut);
+  ck_assert(msock_derp_server_is_done(s, r.there.out));
+  msock_derp_server_close(s, cut, r.there.out);
+  ck_assert_int_eq(event_of(s, MSOCK_DERP_SERVER_UNLINKED).cause, MSOCK_DERP_CAUSE_LINK_SILENT);
+  free_region(&r);
+}
+END_TEST
+
+START_TEST(a_link_needs_the_mesh_key_and_a_sound_host) {
+  msock_derp_server_settings set = msock_derp_server_settings_default();
+  uint32_t conn;
+  ck_assert_int_eq(msock_derp_server_link(s, T0, "evil\r\nX: y", &conn), MSOCK_ERR_INVALID);
+  ck_assert_int_eq(msock_derp_server_configure(s, T0, &set), MSOCK_OK);
+  ck_assert_int_eq(msock_derp_server_link(s, T0, "relay.example", &conn), MSOCK_ERR_DENIED);
+}
+END_TEST
+
 int main(void) {
   TCase *tc = testing_case();
   tcase_add_checked_fixture(tc, setup, teardown);
@@ -299,5 +533,12 @@ int main(void) {
   tcase_add_test(tc, a_slow_watcher_has_the_right_picture);
   tcase_add_test(tc, a_forwarded_packet_is_delivered_once_with_its_source);
   tcase_add_test(tc, close_peer_closes_every_connection_of_the_key);
+  tcase_add_test(tc, clients_of_two_relays_reach_each_other);
+  tcase_add_test(tc, a_lost_link_takes_its_keys_along);
+  tcase_add_test(tc, local_connections_come_before_links);
+  tcase_add_test(tc, the_earliest_relay_with_a_key_comes_first);
+  tcase_add_test(tc, a_link_to_itself_ends_with_that_reason);
+  tcase_add_test(tc, a_silent_link_is_cut_at_its_tick);
+  tcase_add_test(tc, a_link_needs_the_mesh_key_and_a_sound_host);
   return testing_main("derp_server_mesh", tc);
 }
