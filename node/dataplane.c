@@ -227,31 +227,47 @@ void msock_dataplane_clear(msock_dataplane *d) {
   msock_filter_set_local(d->filter, NULL, 0, NULL, 0);
 }
 
+/* When the peer's handshake is tried again; MSOCK_NEVER: it is no news any more. */
+static uint64_t next_kick(const msock_dataplane_peer *p) {
+  static const uint16_t at_ms[] = MSOCK_DATAPLANE_NEWS_AT_MS;
+  return p->news_until_us == 0 || p->news_kicks == sizeof at_ms / sizeof *at_ms
+             ? MSOCK_NEVER
+             : p->news_until_us - MSOCK_DATAPLANE_NEWS_US + at_ms[p->news_kicks] * MSOCK_MS;
+}
+
 void msock_dataplane_peer_news(msock_dataplane *d, uint64_t now_us, uint32_t id) {
   msock_dataplane_peer *p = peer_of(d, id);
   if (p == NULL) {
     return;
   }
   p->news_until_us = now_us + MSOCK_DATAPLANE_NEWS_US;
-  if (d->next_news_us == MSOCK_NEVER) {
-    d->next_news_us = now_us + MSOCK_DATAPLANE_NEWS_STEP_US;
+  p->news_kicks = 0;
+  if (next_kick(p) < d->next_news_us) {
+    d->next_news_us = next_kick(p);
   }
   msock_wg_peer_kick(d->wg, now_us, id);
 }
 
 /* Kicks again whoever is still news and unanswered. */
 static void repeat_news(msock_dataplane *d, uint64_t now_us) {
-  bool any = false;
+  uint64_t next = MSOCK_NEVER;
   if (now_us < d->next_news_us) {
     return;
   }
   for (uint32_t id = 0; id < d->n_peers; id++) {
-    if (d->peers[id].in_use && d->peers[id].news_until_us > now_us) {
-      any = true;
+    msock_dataplane_peer *p = &d->peers[id];
+    if (!p->in_use) {
+      continue;
+    }
+    if (next_kick(p) <= now_us) {
       msock_wg_peer_kick(d->wg, now_us, id);
     }
+    while (next_kick(p) <= now_us) { /* those that a sleep has missed are one */
+      p->news_kicks++;
+    }
+    next = next_kick(p) < next ? next_kick(p) : next;
   }
-  d->next_news_us = any ? now_us + MSOCK_DATAPLANE_NEWS_STEP_US : MSOCK_NEVER;
+  d->next_news_us = next;
 }
 
 void msock_dataplane_peer_hello(msock_dataplane *d, uint64_t now_us, uint32_t id) {

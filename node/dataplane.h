@@ -8,8 +8,8 @@
  * the node in both modes. Pings that were asked for here are matched on their way in.
  *
  * A handshake that found no path, or whose peer is news (it joined, moved its home region, or sent
- * something), is retried every MSOCK_DATAPLANE_NEWS_STEP_US for MSOCK_DATAPLANE_NEWS_US instead of
- * after WireGuard's 5 s: docs/design/0001-handshake-on-path-news.md. */
+ * something), is retried at MSOCK_DATAPLANE_NEWS_AT_MS after the news instead of after WireGuard's
+ * 5 s: docs/design/0001-handshake-on-path-news.md. */
 #ifndef MSOCK_NODE_DATAPLANE_H
 #define MSOCK_NODE_DATAPLANE_H
 
@@ -30,7 +30,11 @@
 #include "wg/wg.h"
 
 #define MSOCK_DATAPLANE_NEWS_US (6 * MSOCK_SEC)
-#define MSOCK_DATAPLANE_NEWS_STEP_US (250 * MSOCK_MS)
+/* A second of quick steps, since the peer's relay connection comes up a moment after its record
+ * says so; then longer ones: a fresh initiation makes the answer to the one before worthless, and
+ * on a path of 300 ms none would ever be in time. */
+#define MSOCK_DATAPLANE_NEWS_AT_MS                                                                 \
+  { 250, 500, 750, 1000, 1300, 1700, 2300, 3100, 4200, 5700 }
 /* PEER: tailscaled sends its call-me-maybe and its own handshake at once. An initiation of ours
  * that crosses that one, and our response right behind it, can leave wireguard-go with a session
  * whose index and keys belong to different handshakes (its two workers share one state): nothing of
@@ -50,6 +54,7 @@ typedef struct msock_dataplane_peer {
   uint64_t last_rx_us;  /* authenticated traffic; 0 = never */
   uint64_t last_tx_us;
   uint64_t news_until_us;    /* unanswered handshakes are retried fast until then */
+  uint8_t news_kicks;        /* of them so far: place in MSOCK_DATAPLANE_NEWS_AT_MS */
   uint64_t hello_us;         /* when a session is opened from our side; 0 = not planned */
   msock_region_id rx_region; /* where its last datagram came from; 0 = none yet */
   uint64_t tx_dropped;       /* datagrams that found no way */

@@ -281,6 +281,8 @@ void sim_control_expire(sim_control *c, const sim_node *n) {
   add_expired(c, t, "{\"Node\":", "}", &own);
   msock_tailnet_send(c->tailnet, sim_process_now_us(c->s.process), t, &own);
   free(own.p);
+  /* The old key is nobody's from now on: if this message is lost, the next request is refused. */
+  sim_rng_fill(&c->rng, t->key.b, sizeof t->key.b);
   sim_process_wake(c->s.process);
 }
 
