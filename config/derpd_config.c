@@ -17,6 +17,7 @@
 #define BYTES_MAX (INT64_C(1) << 60)
 #define KEYS_MAX 1024 /* in the configuration; more go into a file */
 #define MESH_KEY_LEN 32u
+#define MESH_MAX 16 /* relays of one region; ours */
 
 /* -- rules of single values -------------------------------------------------------------------- */
 
@@ -101,6 +102,15 @@ static bool check_mesh_key(const char *text, char why[static MSOCK_CONFIG_WHY_MA
   }
   return (n == sizeof lower - 1 && msock_hex_decode(lower, key, sizeof key)) ||
          say(why, "64 hex digits (make one with: openssl rand -hex 32)");
+}
+
+/* Its parts are read by derpd/mesh.c. */
+static bool check_mesh_target(const char *text, char why[static MSOCK_CONFIG_WHY_MAX]) {
+  bool ok = strlen(text) < URL_MAX_BYTES / 4 && text[0] != '/' && text[0] != '#';
+  for (const char *p = text; *p; p++) {
+    ok = ok && (isalnum((unsigned char)*p) || strchr("-.:[]/#", *p) != NULL);
+  }
+  return ok || say(why, "HOST[:PORT], perhaps with /DIALHOST and #sha256-raw:PIN");
 }
 
 static bool check_token(const char *text, char why[static MSOCK_CONFIG_WHY_MAX]) {
@@ -342,6 +352,14 @@ static const msock_config_row rows[] = {
      .offset = AT(mesh.key_file),
      .example = "/etc/derpd/mesh.key",
      .sentence = "File whose first line is the mesh key."},
+    {.key = "mesh.with",
+     .type = MSOCK_CONFIG_STRINGS,
+     .offset = AT(mesh.with),
+     .max = MESH_MAX,
+     .check = check_mesh_target,
+     .example = "derp2.example.com",
+     .sentence = "Other relays of the same region, HOST[:PORT][/DIALHOST][#sha256-raw:PIN]: their "
+                 "clients and ours reach each other. Each relay names all others."},
 
     {.key = "limits.connections",
      .type = MSOCK_CONFIG_INT,
@@ -582,7 +600,6 @@ static const msock_config_alias flag_aliases[] = {
     {.name = "accept-connection-limit", .key = "limits.accept_rate"},
     {.name = "accept-connection-burst", .key = "limits.accept_burst"},
     {.name = "tcp-write-timeout", .key = "limits.write_timeout"},
-    {.name = "mesh-with", .note = NOT_BUILT, .is_refused = true},
     {.name = "verify-clients",
      .note = "not in this build: use --verify-client-url with the control server's /verify",
      .is_switch = true,
@@ -648,6 +665,10 @@ static void check_whole(const msock_config *c, msock_config_report *report) {
   if (v->admission.fail_open && !v->admission.url[0]) {
     refuse(c, "admission.fail_open", "set admission.url, or remove it",
            "says what to do when the URL does not answer, and there is none", report);
+  }
+  if (v->mesh.with.n > 0 && !v->mesh.key[0] && !v->mesh.key_file[0]) {
+    refuse(c, "mesh.with", "set mesh.key, the same on all of them", "links need the mesh key",
+           report);
   }
   if (v->limits.key_burst && !v->limits.key_rate) {
     refuse(c, "limits.key_burst", "set limits.key_rate", "a burst without its rate", report);

@@ -79,6 +79,7 @@ typedef struct msock_derpd_config {
   struct {
     char *key; /* secret */
     char *key_file;
+    msock_config_strings with; /* HOST[:PORT][/DIALHOST][#sha256-raw:HEX] */
   } mesh;
   msock_derpd_limits_config limits;
   msock_derpd_quota_config quota;

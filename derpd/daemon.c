@@ -19,6 +19,7 @@
 #include "derpd/identity.h"
 #include "derpd/lists.h"
 #include "derpd/map.h"
+#include "derpd/mesh.h"
 #include "derpd/page.h"
 #include "derpd/quota_file.h"
 #include "derpd/relay.h"
@@ -48,6 +49,7 @@ typedef struct relay_daemon {
   msock_derpd_stun *stun;
   msock_derpd_admission *admission;
   msock_derpd_admin *admin;
+  msock_derpd_mesh *mesh;
   msock_derpd_totals totals;
   msock_derpd_history history;
   msock_loop_hook hook;
@@ -209,6 +211,9 @@ static void pump(void *ctx, uint64_t now_us) {
   }
   while (msock_derp_server_next_event(core_of(d), &ev)) {
     msock_derpd_event_log(&d->sink.log, &d->totals, &ev);
+    if (d->mesh != NULL) {
+      msock_derpd_mesh_on_event(d->mesh, &ev);
+    }
   }
   msock_derpd_admin_pump(d->admin, now_us);
   end_if_drained(d);
@@ -223,17 +228,31 @@ static void on_core_timer(void *ctx, uint64_t now_us) {
 
 /* --- settings --- */
 
+static msock_err check_settings(const msock_derpd_config *v, const msock_derpd_lists *l, char *why,
+                                size_t cap) {
+  msock_derp_server_settings s;
+  msock_derpd_core_settings(v, l, &s);
+  const char *wrong = msock_derp_server_settings_check(&s);
+  msock_wipe(&s, sizeof s);
+  if (wrong != NULL) {
+    snprintf(why, cap, "the limits cannot be used: %s", wrong);
+  }
+  return wrong == NULL ? MSOCK_OK : MSOCK_ERR_INVALID;
+}
+
 /* Settings into the core, the admission and the others. */
 static msock_err apply(relay_daemon *d, char *why, size_t cap) {
   const uint64_t now_us = msock_loop_now_us();
   msock_derp_server_settings s;
+  msock_err e = check_settings(d->v, &d->lists, why, cap);
+  if (e != MSOCK_OK) {
+    return e;
+  }
   msock_derpd_core_settings(d->v, &d->lists, &s);
-  const char *wrong = msock_derp_server_settings_check(&s);
-  msock_err e =
-      wrong == NULL ? msock_derp_server_configure(core_of(d), now_us, &s) : MSOCK_ERR_INVALID;
+  e = msock_derp_server_configure(core_of(d), now_us, &s);
   msock_wipe(&s, sizeof s);
   if (e != MSOCK_OK) {
-    snprintf(why, cap, "the limits cannot be used: %s", wrong ? wrong : msock_err_text(e));
+    snprintf(why, cap, "the limits cannot be used: %s", msock_err_text(e));
     return e;
   }
   e = msock_derp_server_set_bans(core_of(d), now_us, d->lists.bans, d->lists.n_bans);
@@ -316,6 +335,7 @@ static void on_reload(void *ctx, int signo) {
     d->v = msock_derpd_config_values(fresh);
     e = msock_derpd_lists_load(d->v, &lists, report);
   }
+  e = e == MSOCK_OK ? check_settings(d->v, &lists, why, sizeof why) : e;
   e = e == MSOCK_OK ? load_identity(d, d->v, why) : e;
   if (e == MSOCK_OK) {
     d->lists = lists;
@@ -367,6 +387,8 @@ static void on_stop(void *ctx, int signo) {
              "signal=%d connections=%zu time_ms=%" PRIu64, signo,
              msock_derp_server_count(core_of(d)), d->v->drain_time / 1000);
   msock_derpd_relay_stop_listening(d->relay);
+  msock_derpd_mesh_free(d->mesh); /* the others route by what is left */
+  d->mesh = NULL;
   const msock_derp_drain drain = {.spread_us = d->v->drain_time,
                                   .reconnect_in_ms = (uint32_t)(d->v->drain_time / 1000),
                                   .reconnect_spread_ms = (uint32_t)(d->v->drain_spread / 1000),
@@ -438,6 +460,23 @@ static msock_exit make_relay(relay_daemon *d) {
   return apply(d, why, sizeof why) == MSOCK_OK ? MSOCK_EXIT_OK : fail(MSOCK_EXIT_CONFIG, why);
 }
 
+/* After the settings, which hold the mesh key. */
+static msock_exit make_mesh(relay_daemon *d) {
+  char why[MSOCK_DERPD_WHY_MAX];
+  msock_derpd_mesh_target t;
+  for (size_t i = 0; i < d->v->mesh.with.n; i++) {
+    if (msock_derpd_mesh_parse(d->v->mesh.with.v[i], &t) != MSOCK_OK) {
+      snprintf(why, sizeof why,
+               "mesh.with: \"%.200s\" is not HOST[:PORT], perhaps with /DIALHOST and "
+               "#sha256-raw:PIN",
+               d->v->mesh.with.v[i]);
+      return fail(MSOCK_EXIT_CONFIG, why);
+    }
+  }
+  d->mesh = msock_derpd_mesh_new(d->relay, d->egress, d->roots, &d->env, d->v);
+  return d->mesh ? MSOCK_EXIT_OK : fail(MSOCK_EXIT_OTHER, "out of memory");
+}
+
 static msock_exit open_sockets(relay_daemon *d) {
   char why[MSOCK_DERPD_WHY_MAX];
   const msock_derpd_admin_cfg admin = {
@@ -485,6 +524,7 @@ static msock_exit start(relay_daemon *d) {
   msock_exit code = open_state(d);
   code = code == MSOCK_EXIT_OK ? make_relay(d) : code;
   code = code == MSOCK_EXIT_OK ? open_sockets(d) : code;
+  code = code == MSOCK_EXIT_OK ? make_mesh(d) : code;
   if (code == MSOCK_EXIT_OK) {
     load_quota(d);
     msock_loop_hook_add(d->loop, &d->hook, pump, d);
@@ -503,6 +543,7 @@ static void stop(relay_daemon *d) {
   msock_loop_hook_remove(&d->hook);
   msock_derpd_admin_free(d->admin);
   msock_derpd_stun_free(d->stun);
+  msock_derpd_mesh_free(d->mesh);
   msock_derpd_admission_free(d->admission);
   msock_derpd_relay_free(d->relay);
   msock_http_free(d->http);

@@ -111,7 +111,14 @@ void msock_derpd_event_log(const msock_log *log, msock_derpd_totals *totals,
   case MSOCK_DERP_SERVER_QUOTA_OVER:
     msock_logf(log, MSOCK_LOG_WARN, "quota.over", "%s", peer);
     break;
-  default: /* what a later core tells: nobody has asked for it */
+  case MSOCK_DERP_SERVER_LINKED:
+    msock_logf(log, MSOCK_LOG_INFO, "mesh.linked", "conn=%" PRIu32 " %s", ev->conn, peer);
+    break;
+  case MSOCK_DERP_SERVER_UNLINKED:
+    msock_logf(log, MSOCK_LOG_WARN, "mesh.unlinked",
+               "conn=%" PRIu32 " %s cause=%s reason=\"%s\" duration_ms=%" PRIu64, ev->conn, peer,
+               msock_derp_cause_word(ev->cause), msock_derp_cause_text(ev->cause),
+               ev->duration_us / 1000);
     break;
   }
 }

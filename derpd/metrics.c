@@ -22,9 +22,11 @@ static void gauges(const msock_derpd_snapshot *s, msock_derpd_text *t) {
   gauge(t, "derp_current_home_connections", c->home, "Of these, whose home region this is.");
   gauge(t, "derp_current_notideal_connections", c->not_ideal,
         "Of these, that would rather be on another node.");
-  gauge(t, "derp_clients_total", c->keys, "Node keys that are connected.");
+  gauge(t, "derp_clients_total", c->keys + c->remote_keys,
+        "Node keys that are connected to a node of the mesh.");
   gauge(t, "derp_clients_local", c->keys, "Node keys that are connected to this node.");
-  gauge(t, "derp_clients_remote", 0, "Node keys that are connected to other nodes of the mesh.");
+  gauge(t, "derp_clients_remote", c->remote_keys,
+        "Node keys that are connected to other nodes of the mesh.");
   gauge(t, "derp_watchers", c->watchers, "Mesh peers that watch who is connected.");
   gauge(t, "derp_current_dup_client_keys", c->dup_keys, "Keys with more than one connection.");
   gauge(t, "derp_current_dup_client_conns", c->dup_conns, "Their connections.");
@@ -32,6 +34,7 @@ static void gauges(const msock_derpd_snapshot *s, msock_derpd_text *t) {
   gauge(t, "process_resident_memory_bytes", s->rss_bytes, "Resident memory.");
   gauge(t, "tsderp_half_open_connections", c->half_open, "Connections that are not logged in.");
   gauge(t, "tsderp_mesh_connections", c->mesh, "Connections with the mesh key.");
+  gauge(t, "tsderp_mesh_links", c->links, "Links to other relays.");
   gauge(t, "tsderp_packets_queued", c->packets_queued, "Packets that wait to be sent.");
   gauge(t, "tsderp_packet_memory_bytes", c->memory_bytes, "Memory of waiting packets.");
   gauge(t, "tsderp_flows_open", c->flows_open, "Pairs of keys that exchange packets.");
@@ -78,7 +81,7 @@ static void traffic(const msock_derpd_snapshot *s, msock_derpd_text *t) {
     }
   }
   counter(t, "derp_packets_forwarded_in", c->forwarded_in, "Packets from the mesh.");
-  counter(t, "derp_packets_forwarded_out", 0, "Packets to the mesh (this relay forwards to none).");
+  counter(t, "derp_packets_forwarded_out", c->forwarded_out, "Packets to the mesh.");
 }
 
 static void protocol(const msock_derpd_snapshot *s, msock_derpd_text *t) {

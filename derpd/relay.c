@@ -80,9 +80,19 @@ void relay_end(relay_client *c) {
   }
 }
 
+static void unlist_link(relay_client *c) {
+  relay_client **at = c->prev_link ? &c->prev_link->next_link : &c->relay->links;
+  *at = c->next_link;
+  if (c->next_link != NULL) {
+    c->next_link->prev_link = c->prev_link;
+  }
+}
+
 static void free_client(relay_client *c) {
   msock_derpd_relay *r = c->relay;
-  if (c->up && c->is_tls) {
+  if (c->kind == RELAY_KIND_LINK) {
+    unlist_link(c);
+  } else if (c->up && c->is_tls) {
     r->stats.tls13 -= c->is_tls13;
     r->stats.tls12 -= !c->is_tls13;
   }
@@ -92,6 +102,10 @@ static void free_client(relay_client *c) {
   free(c->in);
   free(c->out);
   free(c->ws);
+  if (c->link != NULL && c->link->ended != NULL) {
+    c->link->ended(c->link->ctx);
+  }
+  free(c->link);
   free(c);
 }
 
@@ -125,6 +139,63 @@ void relay_accept(relay_socket *s, int fd, const msock_addr *peer) {
   } else if (open_stream(r, c, fd) != MSOCK_OK) { /* the descriptor is closed */
     free_client(c);
   }
+}
+
+static void reap(msock_derpd_relay *r) {
+  while (r->over != NULL) {
+    relay_client *c = r->over;
+    r->over = c->next_over;
+    free_client(c);
+  }
+}
+
+/* --- links to other relays --- */
+
+msock_err msock_derpd_relay_dial(msock_derpd_relay *r, const msock_derpd_relay_link *link) {
+  relay_client *c = calloc(1, sizeof *c);
+  if (c == NULL || (c->link = malloc(sizeof *c->link)) == NULL) {
+    free(c);
+    return MSOCK_ERR_NOMEM;
+  }
+  *c->link = *link;
+  c->relay = r;
+  c->kind = RELAY_KIND_LINK;
+  c->is_tls = true;
+  const msock_err e =
+      msock_stream_dial(r->cfg.egress, link->stream, &relay_stream_handlers, c, &c->stream);
+  if (e != MSOCK_OK) {
+    free(c->link);
+    free(c);
+    return e;
+  }
+  c->next_link = r->links;
+  if (r->links != NULL) {
+    r->links->prev_link = c;
+  }
+  r->links = c;
+  return MSOCK_OK;
+}
+
+void relay_link_up(relay_client *c) {
+  msock_derpd_relay *r = c->relay;
+  const uint64_t now_us = msock_loop_now_us();
+  if (msock_derp_server_link(r->core, now_us, c->link->http_host, &c->id) != MSOCK_OK ||
+      !insert(r, c)) {
+    relay_end(c);
+    return;
+  }
+  c->up = true;
+  c->phase = RELAY_PHASE_DERP;
+  c->link->up(c->link->ctx, c->id);
+  msock_stream_want_write(c->stream);
+}
+
+void msock_derpd_relay_drop_links(msock_derpd_relay *r) {
+  for (relay_client *c = r->links; c != NULL; c = c->next_link) {
+    c->link->ended = NULL;
+    relay_end(c);
+  }
+  reap(r);
 }
 
 /* --- listeners --- */
@@ -219,14 +290,6 @@ static void wake(msock_derpd_relay *r, uint32_t id) {
   }
 }
 
-static void reap(msock_derpd_relay *r) {
-  while (r->over != NULL) {
-    relay_client *c = r->over;
-    r->over = c->next_over;
-    free_client(c);
-  }
-}
-
 void msock_derpd_relay_pump(msock_derpd_relay *r, uint64_t now_us) {
   uint32_t id;
   if (msock_derp_server_next_expiry(r->core) <= now_us) {
@@ -270,6 +333,7 @@ void msock_derpd_relay_free(msock_derpd_relay *r) {
     return;
   }
   msock_derpd_relay_stop_listening(r);
+  msock_derpd_relay_drop_links(r);
   for (size_t i = 0; r->table != NULL && i < r->table_cap; i++) {
     if (r->table[i] != NULL) {
       relay_end(r->table[i]);

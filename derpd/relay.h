@@ -20,6 +20,7 @@
 #include "config/derpd_config.h"
 #include "derp/server.h"
 #include "io/egress.h"
+#include "io/stream.h"
 #include "io/tls_server.h"
 
 #define MSOCK_DERPD_LISTENERS_MAX (4u * MSOCK_DERPD_LISTEN_MAX) /* both families, both kinds */
@@ -56,6 +57,20 @@ void msock_derpd_relay_stop_listening(msock_derpd_relay *r);
 size_t msock_derpd_relay_count(const msock_derpd_relay *r);
 /* Address of listener i; *plain_http tells the second kind. */
 msock_addr msock_derpd_relay_addr(const msock_derpd_relay *r, size_t i, bool *plain_http);
+
+/* A link to another relay: a stream that this side dials. up and ended get ctx: once the core has
+ * it, with its id there; and once, when it is over, however it went. All is copied but ctx. */
+typedef struct msock_derpd_relay_link {
+  const msock_stream_config *stream;
+  const char *http_host; /* borrowed until ended */
+  void (*up)(void *ctx, uint32_t conn);
+  void (*ended)(void *ctx);
+  void *ctx;
+} msock_derpd_relay_link;
+/* Errors as msock_stream_dial; ended is not called then. */
+msock_err msock_derpd_relay_dial(msock_derpd_relay *r, const msock_derpd_relay_link *link);
+/* Ends all links, at once and untold. */
+void msock_derpd_relay_drop_links(msock_derpd_relay *r);
 
 /* The end of a turn: time, output, ends. */
 void msock_derpd_relay_pump(msock_derpd_relay *r, uint64_t now_us);

@@ -126,6 +126,10 @@ static void on_tx_consume(void *ctx, size_t n) {
 
 static void on_up(void *ctx, const msock_stream_info *info) {
   relay_client *c = ctx;
+  if (c->kind == RELAY_KIND_LINK) {
+    relay_link_up(c);
+    return;
+  }
   c->up = true;
   c->is_tls13 = info->tls->is_tls13;
   c->relay->stats.tls13 += c->is_tls13;
@@ -138,7 +142,10 @@ static void on_closed(void *ctx, msock_err err, const char *reason) {
   relay_client *c = ctx;
   char from[MSOCK_ADDR_TEXT_MAX];
   (void)err;
-  if (!c->up) {
+  if (c->kind == RELAY_KIND_LINK) {
+    msock_logf(c->relay->cfg.log, MSOCK_LOG_WARN, "mesh.link_ended", "host=%s reason=\"%s\"",
+               c->link->http_host, reason);
+  } else if (!c->up) {
     c->relay->stats.handshake_failures++;
     msock_logf(c->relay->cfg.log, MSOCK_LOG_DEBUG, "tls.failed", "from=%s reason=\"%s\"",
                msock_addr_text(&c->peer, from), reason);

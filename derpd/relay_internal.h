@@ -14,7 +14,8 @@
 
 typedef enum relay_kind {
   RELAY_KIND_DERP = 0, /* listen */
-  RELAY_KIND_HTTP      /* http_listen */
+  RELAY_KIND_HTTP,     /* http_listen */
+  RELAY_KIND_LINK      /* dialled: another relay */
 } relay_kind;
 
 typedef enum relay_phase {
@@ -50,6 +51,8 @@ typedef struct relay_client {
   relay_bytes *in; /* the head so far; NULL = nothing */
   relay_bytes *out;
   msock_derpd_ws *ws;
+  msock_derpd_relay_link *link; /* RELAY_KIND_LINK */
+  struct relay_client *prev_link, *next_link;
 } relay_client;
 
 struct msock_derpd_relay {
@@ -63,13 +66,16 @@ struct msock_derpd_relay {
   size_t n_sockets;
   relay_client **table; /* by id: open addressing */
   size_t table_cap, n_clients;
-  relay_client *over; /* list */
+  relay_client *over;  /* list */
+  relay_client *links; /* list */
   msock_derpd_relay_stats stats;
   uint8_t *scratch; /* one WebSocket read, decoded */
 };
 
 /* relay.c */
 void relay_accept(relay_socket *s, int fd, const msock_addr *peer);
+/* A link's TLS is up: the core takes it. */
+void relay_link_up(relay_client *c);
 /* Ends it with this turn. */
 void relay_end(relay_client *c);
 
