@@ -144,6 +144,9 @@ void sim_node_start(sim_node *n) {
 static void refresh(sim_node *n);
 
 static void end_process(sim_node *n, const char *how) {
+  if (n->asleep) { /* somebody switched the machine on to end it */
+    sim_host_set_power(n->host, true);
+  }
   refresh(n);
   sim_trace(n->w, n->name, "%s", how);
   sim_process *before = sim_process_enter(n->process);
