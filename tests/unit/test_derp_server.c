@@ -7,6 +7,7 @@
 #include "derp/client.h"
 #include "derp/login.h"
 #include "derp/queue.h"
+#include "derp/server_http.h"
 #include "tests/unit/relay_rig.h"
 #include "tests/unit/testing.h"
 
@@ -83,6 +84,38 @@ START_TEST(request_heads) {
                 "\"%s\" lacks %s", text, heads[_i].has);
   ck_assert_int_eq(relay_client_head(&a, T0), heads[_i].status);
   ck_assert_int_eq(msock_derp_server_is_done(s, a.conn), heads[_i].status != 101);
+}
+END_TEST
+
+static const struct {
+  const char *request;
+  msock_derp_http_verdict verdict;
+  bool answered, not_ideal;
+} judged[] = {
+    {"GET /derp HTTP/1.1\r\nUpgrade: DERP\r\n\r\n", MSOCK_DERP_HTTP_UPGRADE, true, false},
+    {"GET /derp HTTP/1.1\r\nUpgrade: derp\r\nDerp-Fast-Start: 1\r\nIdeal-Node: 1a\r\n\r\n",
+     MSOCK_DERP_HTTP_UPGRADE, false, true},
+    {"GET /derp HTTP/1.1\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: x, derp\r\n\r\n",
+     MSOCK_DERP_HTTP_WEBSOCKET, false, false},
+    {"GET /derp HTTP/1.1\r\nUpgrade: websocket\r\n\r\n", MSOCK_DERP_HTTP_UPGRADE, true,
+     false}, /* old clients: plain DERP */
+    {"GET /derp HTTP/1.1\r\n\r\n", MSOCK_DERP_HTTP_ANSWER, true, false},
+    {"GET /derp/probe HTTP/1.1\r\n\r\n", MSOCK_DERP_HTTP_ANSWER, true, false},
+    {"GET /metrics HTTP/1.1\r\n\r\n", MSOCK_DERP_HTTP_OTHER, false, false},
+};
+
+/* What a program that reads the heads itself is told (derp/server_http.h). */
+START_TEST(heads_for_a_program) {
+  const msock_node_key key = msock_derp_server_key(s);
+  msock_http1_head h;
+  msock_derp_http_out out;
+  ck_assert_int_gt(msock_http1_parse_request((const uint8_t *)judged[_i].request,
+                                             strlen(judged[_i].request), &h),
+                   0);
+  msock_derp_http_judge(&h, &key, &out);
+  ck_assert_int_eq(out.verdict, judged[_i].verdict);
+  ck_assert_int_eq(out.len > 0, judged[_i].answered);
+  ck_assert_int_eq(out.not_ideal, judged[_i].not_ideal);
 }
 END_TEST
 
@@ -351,6 +384,49 @@ START_TEST(a_stalled_reader_loses_its_oldest_and_is_cut) {
 }
 END_TEST
 
+/* closes: SERVER-13 (of three, the one that spoke last takes over) */
+START_TEST(the_last_to_speak_takes_over) {
+  relay_client more[2];
+  msock_derp_frame f = {.type = MSOCK_DERP_PING, .u.ping = {1}};
+  login_both();
+  for (int i = 0; i < 2; i++) {
+    relay_client_init(&more[i], &env, s, T0, &a.secret);
+    relay_client_login(&more[i], T0);
+  }
+  ck_assert(relay_client_frame(&a, T0, &f)); /* the oldest, the middle one, the newest: closes */
+  ck_assert(relay_client_take(&a, T0, &f));
+  f = (msock_derp_frame){.type = MSOCK_DERP_PING, .u.ping = {2}};
+  ck_assert(relay_client_frame(&more[_i], T0, &f));
+  relay_client_close(&more[_i], T0);
+  ck_assert(relay_client_packet(&b, T0, &a.key, "x", 1));
+  ck_assert(relay_client_take(&a, T0, &f));
+  ck_assert_int_eq(f.type, MSOCK_DERP_RECV_PACKET);
+  ck_assert(!relay_client_take(&more[1 - _i], T0, &f));
+  relay_client_free(&more[0]);
+  relay_client_free(&more[1]);
+}
+END_TEST
+
+/* A queue is bounded by bytes as well. */
+START_TEST(a_queue_holds_so_many_bytes) {
+  static uint8_t big[20000];
+  msock_derp_server_settings set = msock_derp_server_settings_default();
+  msock_derp_frame f;
+  set.queue_bytes = 100000;
+  ck_assert_int_eq(msock_derp_server_configure(s, T0, &set), MSOCK_OK);
+  login_both();
+  for (uint8_t i = 0; i < 10; i++) {
+    big[0] = i;
+    ck_assert(relay_client_packet(&a, T0, &b.key, big, sizeof big));
+  }
+  for (uint8_t i = 6; i < 10; i++) { /* four of 20,037 bytes fit */
+    ck_assert(relay_client_take(&b, T0, &f));
+    ck_assert_uint_eq(f.u.packet.data[0], i);
+  }
+  ck_assert(!relay_client_take(&b, T0, &f));
+}
+END_TEST
+
 /* closes: SERVER-15 */
 START_TEST(data_does_not_evict_disco) {
   uint8_t pkt[62];
@@ -416,6 +492,9 @@ int main(void) {
   tcase_add_test(tc, disco_to_an_absent_key_is_told_within_bounds);
   tcase_add_test(tc, those_who_heard_a_peer_learn_that_it_left);
   tcase_add_loop_test(tc, a_stalled_reader_loses_its_oldest_and_is_cut, 0, 2);
+  tcase_add_loop_test(tc, the_last_to_speak_takes_over, 0, 2);
+  tcase_add_test(tc, a_queue_holds_so_many_bytes);
+  tcase_add_loop_test(tc, heads_for_a_program, 0, (int)(sizeof judged / sizeof *judged));
   tcase_add_test(tc, data_does_not_evict_disco);
   tcase_add_test(tc, half_open_connections_are_bounded_and_ids_are_not_reused);
   return testing_main("derp_server", tc);

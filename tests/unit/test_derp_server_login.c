@@ -220,7 +220,30 @@ START_TEST(admission_is_asked_and_what_came_meanwhile_waits) {
   ck_assert_uint_eq(msock_derp_server_get_stats(s).home, 1);
   msock_derp_server_answer(s, T0 + 6, a.conn, false); /* nobody asked */
   ck_assert(!msock_derp_server_is_done(s, a.conn));
+  relay_client_close(&a, T0 + 6);
+  ck_assert_uint_eq(msock_derp_server_get_stats(s).home, 0);
   relay_client_free(&a);
+}
+END_TEST
+
+/* Limits hold when the answer comes, not only when the question goes out. */
+START_TEST(two_answers_do_not_share_the_last_place) {
+  msock_derp_question q;
+  relay_client a, b;
+  set.admission = MSOCK_DERP_ADMIT_ASK;
+  set.conns = 1;
+  configure();
+  relay_client_init(&a, &env, s, T0, NULL);
+  relay_client_init(&b, &env, s, T0, NULL);
+  introduce(&a, T0);
+  introduce(&b, T0);
+  while (msock_derp_server_next_question(s, &q)) {
+    msock_derp_server_answer(s, T0, q.conn, true);
+  }
+  ck_assert_uint_eq(msock_derp_server_count(s), 1);
+  check_refused(&b, T0, MSOCK_DERP_CAUSE_CONNS);
+  relay_client_free(&a);
+  relay_client_free(&b);
 }
 END_TEST
 
@@ -429,7 +452,9 @@ START_TEST(a_ban_acts_at_once_and_its_end_too) {
     ck_assert_int_eq(msock_prefix_parse("192.0.2.1", &ban.prefix), MSOCK_OK);
   }
   const msock_derp_cause want = _i == 0 ? MSOCK_DERP_CAUSE_BAN_KEY : MSOCK_DERP_CAUSE_BAN_PREFIX;
+  ck_assert(relay_client_packet(&b, T0, &a.key, "too late", 8)); /* waits for it: dropped */
   ck_assert_int_eq(msock_derp_server_set_bans(s, T0, &ban, 1), MSOCK_OK);
+  ck_assert_uint_eq(msock_derp_server_get_stats(s).packets_queued, 0);
   check_refused(&a, T0, want);
   relay_client_close(&a, T0);
   ck_assert_int_eq(event_of(MSOCK_DERP_SERVER_CLOSED).cause, want);
@@ -536,6 +561,7 @@ int main(void) {
   tcase_add_test(tc, the_sixth_of_one_key_is_refused);
   tcase_add_test(tc, connections_and_reservations_are_reported);
   tcase_add_test(tc, admission_is_asked_and_what_came_meanwhile_waits);
+  tcase_add_test(tc, two_answers_do_not_share_the_last_place);
   tcase_add_loop_test(tc, a_no_is_told_and_no_packet_passes, 0, 2);
   tcase_add_loop_test(tc, no_answer_is_a_no, 0, 2);
   tcase_add_test(tc, a_renewed_admission_lasts_as_long_again);

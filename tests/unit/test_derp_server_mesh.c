@@ -189,10 +189,10 @@ END_TEST
 START_TEST(a_slow_watcher_has_the_right_picture) {
   enum { N = 400 };
   static relay_client c[N];
-  static int here[N];
+  static int here[N], times[N];
   msock_derp_frame f;
   for (int i = 0; i < N; i++) {
-    here[i] = 0;
+    here[i] = times[i] = 0;
     relay_client_init(&c[i], &env, s, T0, NULL);
     if (i < N - 20) {
       relay_client_login(&c[i], T0);
@@ -221,11 +221,39 @@ START_TEST(a_slow_watcher_has_the_right_picture) {
     for (int i = 0; i < N; i++) {
       if (msock_node_key_equal(key, &c[i].key)) {
         here[i] = present;
+        times[i] += present;
       }
     }
   }
   for (int i = 0; i < N; i++) {
     ck_assert_msg(here[i] == c[i].open, "key %d: told %d, is %d", i, here[i], c[i].open);
+    ck_assert_int_le(times[i], 1);
+  }
+}
+END_TEST
+
+/* A connection in a new part of the table wakes the watcher too. */
+START_TEST(a_watcher_is_woken_for_whoever_comes) {
+  static relay_client c[100];
+  msock_derp_frame f;
+  uint32_t woken;
+  login_with_key(&m, 0x5a);
+  ck_assert(send_type(&m, MSOCK_DERP_WATCH_CONNS));
+  while (relay_client_take(&m, T0, &f)) {
+  }
+  for (int i = 0; i < 100; i++) {
+    bool told = false;
+    relay_client_init(&c[i], &env, s, T0, NULL);
+    while (msock_derp_server_next_wake(s, &woken)) {
+    }
+    relay_client_login(&c[i], T0);
+    while (msock_derp_server_next_wake(s, &woken)) {
+      told = told || woken == m.conn;
+    }
+    ck_assert_msg(told, "not for number %d", i);
+    ck_assert(relay_client_take(&m, T0, &f));
+    ck_assert(msock_node_key_equal(&f.u.peer_present.key, &c[i].key));
+    relay_client_free(&c[i]);
   }
 }
 END_TEST
@@ -531,6 +559,7 @@ int main(void) {
   tcase_add_test(tc, the_ideal_node_header_is_passed_on);
   tcase_add_test(tc, it_does_not_watch_itself);
   tcase_add_test(tc, a_slow_watcher_has_the_right_picture);
+  tcase_add_test(tc, a_watcher_is_woken_for_whoever_comes);
   tcase_add_test(tc, a_forwarded_packet_is_delivered_once_with_its_source);
   tcase_add_test(tc, close_peer_closes_every_connection_of_the_key);
   tcase_add_test(tc, clients_of_two_relays_reach_each_other);
