@@ -8,8 +8,9 @@
 #define DIRECT_US (2 * MSOCK_SEC) /* from the first packet; the median is far below */
 #define UP_US (20 * MSOCK_SEC)
 #define SETTLE_US (40 * MSOCK_SEC)
-#define GAP_US (3 * MSOCK_SEC) /* the first session too; without STUN the home is found by HTTPS   \
-                                */
+#define GAP_US                                                                                     \
+  (3 * MSOCK_SEC) /* the first session too; without STUN the home is found by HTTPS                \
+                   */
 
 /* What section 6 says of a pair. */
 static bool can_be_direct(int a, int b) {
@@ -47,7 +48,8 @@ static const char *reason(int own, int peer) {
                                                : "why: ";
 }
 
-/* Odd seeds change the roles: b starts first and sends. */
+/* Odd seeds change the roles: b starts first and sends. Two symmetric ones stay on the relay.
+ * closes: M37 */
 static void pair(sim_lab *l) {
   const bool swap = sim_world_seed(l->w) % 2 == 1;
   const int ka = swap ? l->b : l->a, kb = swap ? l->a : l->b;
