@@ -126,16 +126,16 @@ msock_why_situation msock_why_judge(const msock_why *w) {
   if (w->n_candidates == 0) {
     return MSOCK_WHY_IS_NO_CANDIDATES;
   }
+  if (w->n_pinged > 0 && w->peer_private && !w->ping_heard) {
+    return MSOCK_WHY_IS_PEER_PRIVATE; /* whatever our NAT is, it has nothing to meet */
+  }
   if (w->self_hard) {
     return w->peer_hard ? MSOCK_WHY_IS_HARD_BOTH : MSOCK_WHY_IS_HARD_SELF;
   }
   if (w->n_pinged == 0) {
     return MSOCK_WHY_IS_IDLE;
   }
-  if (w->peer_hard) {
-    return MSOCK_WHY_IS_HARD_PEER;
-  }
-  return w->peer_private && !w->ping_heard ? MSOCK_WHY_IS_PEER_PRIVATE : MSOCK_WHY_IS_NO_PONG;
+  return w->peer_hard ? MSOCK_WHY_IS_HARD_PEER : MSOCK_WHY_IS_NO_PONG;
 }
 
 static void add_path(text *t, const msock_why *w, const char *peer, const char *relay, bool hide) {

@@ -16,7 +16,8 @@ from scenario import BENCH, scenario
 
 ROUNDS = 3
 STEADY_S = 2.5         # pings before the fault: a heartbeat has passed
-WATCH_S = 10.0         # pings after it
+WATCH_S = 7.0          # pings after it
+SLOW_WATCH_S = 11.0    # where the trust lifetime of 6.5 s has to pass
 STOCK_WATCH_S = 20.0
 STOCK_DIRECT_S = 30.0  # until a pair with stock nodes is on a direct path
 AGAIN_S = 30.0         # until a pair of ours is direct again after a fault that allows it
@@ -42,7 +43,7 @@ def start_pair(lab, pair, **ours):
 def outage(lab, pair, fault, watch_s=None, **ours):
     """Sets a pair up, does fault(lab, first, second), and gives the Recovery with the longest time
     without an answer to first, and the two nodes."""
-    watch_s = watch_s or (STOCK_WATCH_S if pair == STOCKS else WATCH_S)
+    watch_s = watch_s or (STOCK_WATCH_S if pair == STOCKS else SLOW_WATCH_S)
     first, second = start_pair(lab, pair, **ours)
     if isinstance(fault, Roam):
         fault.prepare(lab, first)
@@ -106,9 +107,9 @@ OWN = {"scheme": "tscontrol", "relays": 0}
 REAL = {"scheme": "http", "derper": True}
 
 
-def gate(lab, fault, **ours):
+def gate(lab, fault, watch_s=WATCH_S, **ours):
     """The fault with two tsnodes; gives (seconds without an answer, first, second)."""
-    recovery, first, second = outage(lab, TSNODES, fault, **ours)
+    recovery, first, second = outage(lab, TSNODES, fault, watch_s, **ours)
     require(recovery.seconds is not None and recovery.seconds <= GATE_S,
             f"no answer for {recovery.text()}; {explain(first, second)}")
     return recovery.seconds, first, second
@@ -147,7 +148,7 @@ def udp_blocked(lab):
 @scenario(stand_in=False, **TWO_RESTRICTED, **OWN)
 def udp_blocked_slow(lab):
     """the same without fast_failover: the trust lifetime of 6.5 s and a tick"""
-    seconds, _, _ = gate(lab, block_udp, settings={"fast_failover": "false"})
+    seconds, _, _ = gate(lab, block_udp, SLOW_WATCH_S, settings={"fast_failover": "false"})
     return f"no answer for {seconds:.2f} s"
 
 

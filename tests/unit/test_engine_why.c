@@ -78,6 +78,11 @@ START_TEST(a_peer_with_private_addresses_only) {
   rig_traffic(r, 0, 1, 100 * MSOCK_MS, true, 20 * MSOCK_SEC);
   explain(r, MSOCK_WHY_IS_PEER_PRIVATE, "only private addresses", "run netcheck on the peer");
   rig_free(r);
+  r = pair(RIG_SYMMETRIC, RIG_BLOCKED, false); /* our hard NAT is not what is in the way */
+  rig_know(r, 0, 1, &inside, 1);
+  rig_traffic(r, 0, 1, 100 * MSOCK_MS, true, 20 * MSOCK_SEC);
+  explain(r, MSOCK_WHY_IS_PEER_PRIVATE, "only private addresses", "run netcheck on the peer");
+  rig_free(r);
 }
 END_TEST
 
