@@ -222,7 +222,6 @@ void relay_on_link_frame(msock_derp_server *s, uint64_t now_us, relay_conn *c, m
                          const uint8_t *payload) {
   msock_derp_frame f;
   const bool is_greeted = !msock_node_key_is_zero(&c->who);
-  c->heard_us = now_us;
   if (h.type == MSOCK_DERP_SERVER_INFO && is_greeted) {
     go_up(s, now_us, c, payload, h.len);
     return;

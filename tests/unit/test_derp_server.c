@@ -270,6 +270,22 @@ START_TEST(keep_alive_at_its_tick_on_a_busy_connection) {
 }
 END_TEST
 
+/* A process that slept sends one, not ten. */
+START_TEST(keep_alives_are_not_made_up_for) {
+  const uint64_t late = T0 + 600 * MSOCK_SEC;
+  msock_derp_frame f;
+  relay_client_login(&a, T0);
+  relay_client_close(&b, T0);
+  msock_derp_server_on_expiry(s, late);
+  ck_assert(relay_client_take(&a, late, &f));
+  ck_assert_int_eq(f.type, MSOCK_DERP_KEEP_ALIVE);
+  ck_assert(!relay_client_take(&a, late, &f));
+  const uint64_t next = msock_derp_server_next_expiry(s);
+  ck_assert_uint_gt(next, late + 59 * MSOCK_SEC);
+  ck_assert_uint_le(next, late + 65 * MSOCK_SEC);
+}
+END_TEST
+
 /* closes: SERVER-10 */
 START_TEST(a_ping_flood_gets_one_pong) {
   msock_derp_frame f = {.type = MSOCK_DERP_PING};
@@ -488,6 +504,7 @@ int main(void) {
   tcase_add_loop_test(tc, packets_arrive_intact_with_the_proven_source, 0,
                       (int)(sizeof sizes / sizeof *sizes));
   tcase_add_test(tc, keep_alive_at_its_tick_on_a_busy_connection);
+  tcase_add_test(tc, keep_alives_are_not_made_up_for);
   tcase_add_test(tc, a_ping_flood_gets_one_pong);
   tcase_add_test(tc, disco_to_an_absent_key_is_told_within_bounds);
   tcase_add_test(tc, those_who_heard_a_peer_learn_that_it_left);

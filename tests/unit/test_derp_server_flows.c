@@ -364,6 +364,37 @@ START_TEST(a_total_rate_is_shared_fairly) {
 }
 END_TEST
 
+/* Those who wait for it are let in one after another, the first to come first. */
+START_TEST(the_total_lets_one_in_at_a_time) {
+  enum { N = 4 };
+  relay_client c[N];
+  set.total = (msock_derp_rate){.per_s = 16384, .burst = 1};
+  configure();
+  for (int i = 0; i < N; i++) {
+    relay_client_init(&c[i], &env, s, T0, NULL);
+    relay_client_login(&c[i], T0);
+  }
+  (void)feed_one(&b, &b.key, T0, MSOCK_DERP_PACKET_MAX);
+  for (int i = 0; i < N; i++) {
+    ck_assert_int_eq(feed_one(&c[i], &b.key, T0, 16384 - MSOCK_KEY_LEN), MSOCK_ERR_AGAIN);
+  }
+  uint64_t last = 0;
+  for (int i = 0; i < 3 * N; i++) {
+    const uint64_t t = msock_derp_server_next_expiry(s);
+    msock_derp_server_on_expiry(s, t);
+    for (int k = 0; k < N; k++) {
+      ck_assert_int_eq(msock_derp_server_wants_read(s, c[k].conn), k == i % N);
+    }
+    ck_assert_int_eq(feed_one(&c[i % N], &b.key, t, 16384 - MSOCK_KEY_LEN), MSOCK_ERR_AGAIN);
+    ck_assert_uint_ge(t, last + (i > 0 ? MSOCK_SEC : 0)); /* a read's worth apart */
+    last = t;
+  }
+  for (int i = 0; i < N; i++) {
+    relay_client_free(&c[i]);
+  }
+}
+END_TEST
+
 /* closes: M41 (bytes of one address; another is not held) */
 START_TEST(the_rate_of_a_prefix_holds_its_connections_together) {
   const msock_addr here = {.ip = msock_ip_v4(192, 0, 2, 1)},
@@ -381,6 +412,12 @@ START_TEST(the_rate_of_a_prefix_holds_its_connections_together) {
   ck_assert_int_eq(feed_one(&c[1], &b.key, T0, 1000), MSOCK_ERR_AGAIN);
   ck_assert_int_eq(feed_one(&c[0], &b.key, T0, 1000), MSOCK_ERR_AGAIN);
   ck_assert_int_eq(feed_one(&c[2], &b.key, T0, 1000), MSOCK_OK);
+  const uint64_t due = msock_derp_server_next_expiry(s); /* of c[1], had c[0] not sent since */
+  msock_derp_server_on_expiry(s, due);
+  ck_assert(!msock_derp_server_wants_read(s, c[1].conn));
+  msock_derp_server_on_expiry(s, msock_derp_server_next_expiry(s));
+  ck_assert(msock_derp_server_wants_read(s, c[0].conn));
+  ck_assert(msock_derp_server_wants_read(s, c[1].conn));
   for (int i = 0; i < 3; i++) {
     relay_client_free(&c[i]);
   }
@@ -531,6 +568,7 @@ int main(void) {
   tcase_add_test(tc, the_burst_holds_one_packet_at_least);
   tcase_add_test(tc, a_new_rate_acts_on_those_who_wait);
   tcase_add_test(tc, a_total_rate_is_shared_fairly);
+  tcase_add_test(tc, the_total_lets_one_in_at_a_time);
   tcase_add_test(tc, the_rate_of_a_prefix_holds_its_connections_together);
   tcase_add_test(tc, mesh_peers_are_exempt);
   tcase_add_test(tc, a_quota_has_grace_then_throttle_then_a_new_day);

@@ -161,9 +161,14 @@ START_TEST(connections_and_reservations_are_reported) {
   ck_assert_uint_eq(ev.count, 2);
   ev = event_of(MSOCK_DERP_SERVER_ADMITTED);
   ck_assert(ev.renewed);
+  ck_assert_uint_eq(msock_derp_server_get_stats(s).dup_keys, 1);
+  ck_assert_uint_eq(msock_derp_server_get_stats(s).dup_conns, 2);
   ck_assert(relay_client_packet(&b, T0 + 2, &b.key, "12345", 5));
   ck_assert(relay_client_take(&b, T0 + 2, &f));
   relay_client_close(&b, T0 + 11);
+  ck_assert_uint_eq(msock_derp_server_get_stats(s).dup_keys, 0);
+  ck_assert_uint_eq(msock_derp_server_get_stats(s).dup_conns, 0);
+  ck_assert_uint_eq(msock_derp_server_get_stats(s).dup_conns_total, 1);
   ev = event_of(MSOCK_DERP_SERVER_CLOSED);
   ck_assert_int_eq(ev.cause, MSOCK_DERP_CAUSE_EOF);
   ck_assert(msock_node_key_equal(&ev.key, &a.key) && msock_addr_equal(&ev.from, &from));
@@ -554,6 +559,48 @@ START_TEST(a_drain_tells_everybody_and_closes_them_spread_out) {
 }
 END_TEST
 
+/* Events that nobody polls are bounded, and counted. */
+START_TEST(events_are_bounded) {
+  msock_derp_server_event ev;
+  relay_client c;
+  msock_derp_server_keep_events(s, 3);
+  for (int i = 0; i < 3; i++) {
+    relay_client_init(&c, &env, s, T0, NULL);
+    relay_client_login(&c, T0); /* two each */
+    relay_client_free(&c);
+  }
+  ck_assert_uint_eq(msock_derp_server_get_stats(s).events_lost, 3);
+  for (int i = 0; i < 3; i++) {
+    ck_assert(msock_derp_server_next_event(s, &ev));
+  }
+  ck_assert(!msock_derp_server_next_event(s, &ev));
+}
+END_TEST
+
+/* closes: F39 (strangers who promise large logins get half of the memory at most) */
+START_TEST(logins_cannot_take_all_memory) {
+  enum { N = 200 };
+  static relay_client c[N];
+  static uint8_t half_a_login[100000] = {MSOCK_DERP_CLIENT_INFO, 0, 4, 0, 0}; /* of 262,144 */
+  static const char head[] = "GET /derp HTTP/1.1\r\nUpgrade: DERP\r\n\r\n";
+  relay_client good;
+  set.memory_bytes = 4 << 20;
+  configure();
+  for (int i = 0; i < N; i++) {
+    relay_client_init(&c[i], &env, s, T0, NULL);
+    relay_client_write(&c[i], T0, head, sizeof head - 1);
+    relay_client_write(&c[i], T0, half_a_login, sizeof half_a_login);
+    ck_assert_uint_le(msock_derp_server_get_stats(s).memory_bytes, set.memory_bytes * 6 / 10);
+  }
+  relay_client_init(&good, &env, s, T0, NULL);
+  relay_client_login(&good, T0);
+  relay_client_free(&good);
+  for (int i = 0; i < N; i++) {
+    relay_client_free(&c[i]);
+  }
+}
+END_TEST
+
 int main(void) {
   TCase *tc = testing_case();
   tcase_add_checked_fixture(tc, setup, teardown);
@@ -571,5 +618,7 @@ int main(void) {
   tcase_add_loop_test(tc, a_ban_acts_at_once_and_its_end_too, 0, 3);
   tcase_add_test(tc, a_bad_ban_list_changes_nothing);
   tcase_add_test(tc, a_drain_tells_everybody_and_closes_them_spread_out);
+  tcase_add_test(tc, events_are_bounded);
+  tcase_add_test(tc, logins_cannot_take_all_memory);
   return testing_main("derp_server_login", tc);
 }

@@ -541,6 +541,27 @@ START_TEST(a_silent_link_is_cut_at_its_tick) {
 }
 END_TEST
 
+/* The other relay's keep-alives keep it up. */
+START_TEST(a_quiet_link_stays_up) {
+  region r = region_of_two();
+  const uint64_t end = T0 + 5 * MSOCK_DERP_SERVER_LINK_SILENCE_US;
+  for (uint64_t t = T0; t < end;) {
+    const uint64_t here = msock_derp_server_next_expiry(s);
+    const uint64_t there = msock_derp_server_next_expiry(r.other);
+    t = here < there ? here : there;
+    msock_derp_server_on_expiry(s, t);
+    msock_derp_server_on_expiry(r.other, t);
+    run_wire(&r.there, t);
+    run_wire(&r.back, t);
+    relay_client_pump(&a, t);
+    relay_client_pump(&r.far, t);
+  }
+  ck_assert(!msock_derp_server_is_done(s, r.there.out));
+  ck_assert(!msock_derp_server_is_done(r.other, r.back.out));
+  free_region(&r);
+}
+END_TEST
+
 START_TEST(a_link_needs_the_mesh_key_and_a_sound_host) {
   msock_derp_server_settings set = msock_derp_server_settings_default();
   uint32_t conn;
@@ -568,6 +589,7 @@ int main(void) {
   tcase_add_test(tc, the_earliest_relay_with_a_key_comes_first);
   tcase_add_test(tc, a_link_to_itself_ends_with_that_reason);
   tcase_add_test(tc, a_silent_link_is_cut_at_its_tick);
+  tcase_add_test(tc, a_quiet_link_stays_up);
   tcase_add_test(tc, a_link_needs_the_mesh_key_and_a_sound_host);
   return testing_main("derp_server_mesh", tc);
 }
