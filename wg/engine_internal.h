@@ -46,6 +46,7 @@ typedef struct msock_wg_route_cache {
 
 struct msock_wg {
   msock_env env;
+  uint64_t wall_lead_us; /* the most that the wall clock was ahead of now_us */
   msock_wg_config cfg;
   msock_wg_identity id;
   msock_wg_peers peers;

@@ -299,7 +299,15 @@ void msock_wg_handshake_work(msock_wg *wg, uint64_t now_us, uint64_t wall_us) {
   }
 }
 
-/* Newer than any stamp that this peer has had from us, even when the wall clock went back. */
+/* The wall clock as it would be had it never gone back: a peer keeps the newest stamp that it has
+ * seen from us, also when our record of it came anew (another key of its own, a new netmap). */
+static uint64_t steady_wall_us(msock_wg *wg, uint64_t now_us, uint64_t wall_us) {
+  const uint64_t lead_us = wall_us > now_us ? wall_us - now_us : 0;
+  wg->wall_lead_us = lead_us > wg->wall_lead_us ? lead_us : wg->wall_lead_us;
+  return now_us + wg->wall_lead_us;
+}
+
+/* Newer than any stamp that this peer has had from us. */
 static uint64_t next_stamp(const msock_wg_peer *peer, uint64_t wall_us) {
   const uint64_t by_wall = msock_wg_stamp_from_wall(wall_us);
   const uint64_t least = msock_wg_stamp_next(peer->tx_stamp);
@@ -334,7 +342,7 @@ static msock_err make_initiation(msock_wg *wg, msock_wg_active *a, uint64_t stam
 size_t msock_wg_initiation_out(msock_wg *wg, uint64_t now_us, uint64_t wall_us, msock_wg_active *a,
                                uint8_t *buf) {
   msock_wg_peer *peer = msock_wg_peers_get(&wg->peers, a->peer_id);
-  const uint64_t stamp = next_stamp(peer, wall_us);
+  const uint64_t stamp = next_stamp(peer, steady_wall_us(wg, now_us, wall_us));
   msock_wg_initiation m;
 
   const msock_err e = make_initiation(wg, a, stamp, &m);

@@ -696,6 +696,22 @@ START_TEST(wall_clock_going_back_does_not_matter) {
 }
 END_TEST
 
+/* The peer keeps the newest stamp that it has seen; our record of it comes anew. */
+START_TEST(wall_clock_going_back_spoils_no_new_record) {
+  rig *r = rig_connected(NULL);
+  r->wall -= 3600 * MSOCK_SEC;
+  rig_at(r, r->now + 10 * MSOCK_SEC);
+  msock_wg_peer_remove(r->a.wg, r->a.peer);
+  ck_assert_int_eq(msock_wg_set_allowed_ips(r->a.wg, NULL, 0), MSOCK_OK);
+  ck_assert_int_eq(msock_wg_peer_add(r->a.wg, &r->b.pub, NULL, &r->a.peer), MSOCK_OK);
+  msock_wg_peer_open_session(r->a.wg, r->now, r->a.peer);
+  rig_settle(r);
+  ck_assert_uint_eq(rig_counters(&r->b)->rx_initiation_replay, 0);
+  ck_assert_uint_eq(rig_counters(&r->b)->rx_initiations, 2);
+  rig_free(r);
+}
+END_TEST
+
 /* Points of small order (RFC 7748 6.1 wants their product refused). */
 static const uint8_t order8[32] = {0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3,
                                    0xfa, 0xf1, 0x9f, 0xc4, 0x6a, 0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32,
@@ -1059,6 +1075,7 @@ int main(void) {
   tcase_add_test(tc, sources_change_and_nothing_else_does);
   tcase_add_test(tc, reordering_over_the_whole_window);
   tcase_add_test(tc, wall_clock_going_back_does_not_matter);
+  tcase_add_test(tc, wall_clock_going_back_spoils_no_new_record);
   tcase_add_test(tc, zero_shared_secret_aborts_at_the_responder);
   tcase_add_test(tc, zero_shared_secret_aborts_at_the_initiator);
   tcase_add_test(tc, at_most_eight_dh_messages_in_a_call);
