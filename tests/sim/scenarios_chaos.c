@@ -1,6 +1,8 @@
 /* Everything that can happen, at random and overlapping, then a calm: whatever came before, in the
  * calm every node finds all others again, directly where their NATs allow it. */
+#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "tests/sim/lab.h"
 
@@ -168,6 +170,20 @@ static bool can_be_direct(sim_kind a, sim_kind b) {
   return a <= SIM_PORT_RESTRICTED && b <= SIM_PORT_RESTRICTED;
 }
 
+/* Into the trace: why each one is where it is with the next. */
+static void explain(chaos *c) {
+  for (uint32_t i = 0; i < c->n && sim_world_traces(c->l->w); i++) {
+    const member *m = &c->m[i], *to = &c->m[(i + 1) % c->n];
+    const sim_flow_stats *s = sim_flow_get(m->flow);
+    char *why = sim_node_why(m->node, to->node);
+    sim_trace(c->l->w, sim_node_name(m->node),
+              "to %s: %" PRIu64 " of %" PRIu64 " pings answered; home %u; %s",
+              sim_node_name(to->node), s->answered, s->sent, (unsigned)sim_node_home(m->node),
+              why != NULL ? why : "not running");
+    free(why);
+  }
+}
+
 static void expect_all_well(chaos *c) {
   for (uint32_t i = 0; i < c->n; i++) {
     const member *m = &c->m[i], *to = &c->m[(i + 1) % c->n];
@@ -192,6 +208,7 @@ static void calm(chaos *c) {
     sim_flow_reset(c->m[i].flow);
   }
   sim_lab_run(c->l, STEADY_US);
+  explain(c);
   expect_all_well(c);
 }
 
