@@ -26,11 +26,14 @@
 #include "derpd/stun_server.h"
 #include "io/file.h"
 #include "io/log_sink.h"
+#include "io/memory.h"
 
 #define EVENTS_KEPT 4096u
 #define CHANGED_MAX 64u
 #define DRAIN_SLACK_US MSOCK_SEC /* after the last connection's moment */
 #define TRY_FOR_MS 60000u        /* clients keep to this relay for so long */
+#define TRIM_ENDS 256u           /* connections that ended: their memory goes back to the system, */
+#define TRIM_DELAY_US (5 * MSOCK_SEC) /* in one go for all that end in so much time */
 #define DATE_STEP_US (60 * MSOCK_SEC)
 
 typedef struct relay_daemon {
@@ -53,13 +56,13 @@ typedef struct relay_daemon {
   msock_derpd_totals totals;
   msock_derpd_history history;
   msock_loop_hook hook;
-  msock_loop_timer core_timer, house_timer, sample_timer, end_timer;
-  uint64_t started_us, saved_us, unsaved;
+  msock_loop_timer core_timer, house_timer, sample_timer, end_timer, trim_timer;
+  uint64_t started_us, saved_us, unsaved, trimmed_ends;
   uint64_t quota_saves, quota_save_failures, reloads, reload_failures;
   char cert_host[256];
   char pin[MSOCK_TLS_PIN_TEXT_MAX];
   int lock; /* of statedir; -1 = none */
-  bool draining;
+  bool draining, trim_armed;
 } relay_daemon;
 
 void msock_derpd_print_problems(const msock_config_report *r) {
@@ -195,6 +198,23 @@ static void end_if_drained(relay_daemon *d) {
   }
 }
 
+/* A flood of handshakes holds 50 KiB each for a moment; the allocator would keep that for good. */
+static void on_trim(void *ctx, uint64_t now_us) {
+  relay_daemon *d = ctx;
+  (void)now_us;
+  d->trimmed_ends = msock_derpd_relay_get_stats(d->relay).ended;
+  d->trim_armed = false;
+  msock_memory_trim();
+}
+
+static void look_for_ends(relay_daemon *d, uint64_t now_us) {
+  const uint64_t ended = msock_derpd_relay_get_stats(d->relay).ended;
+  if (!d->trim_armed && ended - d->trimmed_ends >= TRIM_ENDS) {
+    d->trim_armed = true;
+    msock_loop_set_deadline(d->loop, &d->trim_timer, now_us + TRIM_DELAY_US);
+  }
+}
+
 static void pump(void *ctx, uint64_t now_us) {
   relay_daemon *d = ctx;
   msock_derp_question q;
@@ -216,6 +236,7 @@ static void pump(void *ctx, uint64_t now_us) {
     }
   }
   msock_derpd_admin_pump(d->admin, now_us);
+  look_for_ends(d, now_us);
   end_if_drained(d);
   msock_loop_set_deadline(d->loop, &d->core_timer, msock_derpd_relay_next_expiry(d->relay));
 }
@@ -521,6 +542,7 @@ static msock_exit start(relay_daemon *d) {
   msock_loop_timer_init(&d->house_timer, on_house, d);
   msock_loop_timer_init(&d->sample_timer, on_sample, d);
   msock_loop_timer_init(&d->end_timer, on_end, d);
+  msock_loop_timer_init(&d->trim_timer, on_trim, d);
   msock_exit code = open_state(d);
   code = code == MSOCK_EXIT_OK ? make_relay(d) : code;
   code = code == MSOCK_EXIT_OK ? open_sockets(d) : code;

@@ -96,6 +96,7 @@ static void free_client(relay_client *c) {
     r->stats.tls13 -= c->is_tls13;
     r->stats.tls12 -= !c->is_tls13;
   }
+  r->stats.ended++;
   take_out(r, c);
   msock_derp_server_close(r->core, msock_loop_now_us(), c->id);
   msock_stream_free(c->stream);

@@ -35,6 +35,7 @@ typedef struct msock_derpd_relay_stats {
   uint64_t http_requests;      /* request heads that were read */
   uint64_t tls12, tls13;       /* gauges: derper_tls_active_version */
   uint64_t tls12_total, tls13_total;
+  uint64_t ended; /* connections of every kind that are gone */
 } msock_derpd_relay_stats;
 
 typedef struct msock_derpd_relay_cfg {
