@@ -1,5 +1,7 @@
 """derpd under stock clients: the only relay of two tailscaled without UDP, admission by headscale's
 /verify, restarts, and what the stock tools say about it."""
+import contextlib
+import json
 import pathlib
 import re
 import shutil
@@ -10,8 +12,9 @@ from lab import DERP_NAME, HUB_IP, command, parse_json, require, wait_until
 from peers import transfer
 from scenario import scenario
 from scenarios_traffic import check_pings, check_transfers, has_relay, join_both, pair
-from servers import CONTROL_PORT, DERP_CODE, START_TIMEOUT_S
+from servers import CONTROL_PORT, DERP_CODE, DERP_SITES, START_TIMEOUT_S, Derper
 
+MESH_TIMEOUT_S = 20.0
 MOVE_TIMEOUT_S = 90.0  # a stock node looks for another home every 20 to 26 s
 
 BULK_BYTES = 100 << 20
@@ -245,19 +248,30 @@ def derpd_verify(lab):
 # -- what the stock tools say --------------------------------------------------------------------
 
 
-def derpprobe(lab, timeout_s=60.0):
-    """derper's prober, once, against the first relay: TLS, STUN, and packets through it."""
-    path = lab.directory / "derpmap.json"
-    path.write_text(lab.relay.map("json", "--address", HUB_IP))
+@contextlib.contextmanager
+def hosts_of(lab):
+    """Programs that start in the hub meanwhile know the relay's name."""
     names = pathlib.Path("/etc/netns") / lab.hub.name  # what ip-netns(8) puts over /etc
     names.mkdir(parents=True)
     try:
         (names / "hosts").write_text(f"{HUB_IP} {DERP_NAME}\n")
-        argv = [str(lab.run.peer("derpprobe")), "-once", "-spread=false",
-                "-derp-map", f"file://{path}"]
-        return command(lab.hub.wrap(argv), timeout_s, env=lab.run.environment(lab.directory))
+        yield
     finally:
         shutil.rmtree(names)
+
+
+def derpprobe_map(lab, derp_map, timeout_s=60.0):
+    """derper's prober, once, against the relays of a map: TLS, STUN, and packets through them."""
+    path = lab.directory / "derpmap.json"
+    path.write_text(derp_map)
+    argv = [str(lab.run.peer("derpprobe")), "-once", "-spread=false", "-derp-map", f"file://{path}"]
+    return command(lab.hub.wrap(argv), timeout_s, env=lab.run.environment(lab.directory))
+
+
+def derpprobe(lab):
+    """The same against the first relay."""
+    with hosts_of(lab):
+        return derpprobe_map(lab, lab.relay.map("json", "--address", HUB_IP))
 
 
 # closes: STUN-17 (the reference client, our server)
@@ -299,6 +313,38 @@ def derpd_pinned(lab):
     fast = counters['derper_tls_active_version{version="tls13"}']
     require(fast >= 2, f"{fast:.0f} connections over TLS 1.3")
     return f"{(4 << 20) / seconds / 1e6:.1f} MB/s"
+
+
+# -- a region with a derper ----------------------------------------------------------------------
+
+MESH_KEY = "6d657368" * 8
+OTHER = DERP_SITES[1]
+
+
+@scenario(stand_in=False, derpd_flags=("--mesh-key", MESH_KEY, "--mesh-with",
+                                       f"{DERP_NAME}:{OTHER.port}/{HUB_IP}"))
+def derpd_mesh_with_derper(lab):
+    """derpd and the real derper are one region: derper's prober crosses from each to the other"""
+    # closes: SERVER-17 SERVER-18
+    psk = lab.directory / "mesh.key"
+    psk.write_text(MESH_KEY)
+    with hosts_of(lab):  # derper looks the other's name up
+        derper = Derper(lab, OTHER, ("-mesh-psk-file", psk, "-mesh-with", DERP_NAME))
+        wait_until(lambda: lab.relay.counters()["tsderp_mesh_links"] == 1 and
+                   lab.relay.counters()["derp_watchers"] == 1, MESH_TIMEOUT_S, "links both ways")
+        regions = json.loads(lab.relay.map("json", "--address", HUB_IP))
+        nodes = regions["Regions"]["900"]["Nodes"]
+        nodes.append({**nodes[0], "Name": "900b", "DERPPort": OTHER.port,
+                      "STUNPort": OTHER.stun_port})
+        done = derpprobe_map(lab, json.dumps(regions))
+    text = f"{done.stdout}{done.stderr}"
+    good = re.findall(r" good: (\S+):", text)
+    for way in ("900a/900b/mesh", "900b/900a/mesh"):
+        require(any(name.endswith(way) for name in good), f"no packet {way}: {text.strip()}")
+    after = lab.relay.counters()
+    derper.process.stop()
+    return (f"{after['derp_packets_forwarded_out']:.0f} packets forwarded to derper, "
+            f"{after['derp_packets_forwarded_in']:.0f} from it")
 
 
 # -- the original --------------------------------------------------------------------------------

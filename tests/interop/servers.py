@@ -205,9 +205,9 @@ class Headscale:
 
 
 class Derper:
-    """A relay and STUN server, in the hub, with TLS by the lab's CA."""
+    """A relay and STUN server, in the hub, with TLS by the lab's CA. `flags` are further ones."""
 
-    def __init__(self, lab, site=DERP_SITES[0]):
+    def __init__(self, lab, site=DERP_SITES[0], flags=()):
         self.lab = lab
         self.site = site
         name = f"derper-{site.region}"
@@ -218,7 +218,7 @@ class Derper:
             [lab.run.peer("derper"), "-a", f":{site.port}", "-http-port", str(site.http_port),
              "-stun-port", str(site.stun_port), "-hostname", DERP_NAME,
              "-certmode", "manual", "-certdir", lab.run.certificates.directory,
-             "-c", state / "derper.key", "-stun"],
+             "-c", state / "derper.key", "-stun", *flags],
             lab.run.environment(state))
         self.wait_ready()
 
