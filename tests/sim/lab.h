@@ -153,6 +153,7 @@ bool sim_lab_both_direct(const sim_node *a, const sim_node *b);
 void sim_lab_expect_gap(sim_lab *l, sim_flow *f, uint64_t at_most_us);
 /* `why` of a for b contains this text. */
 void sim_lab_expect_why(sim_lab *l, sim_node *a, const sim_node *b, const char *text);
+bool sim_lab_why_says(sim_node *a, const sim_node *b, const char *text);
 sim_watch *sim_lab_watch(sim_lab *l, const sim_node *from, const sim_node *to);
 void sim_lab_expect_no_flap(sim_lab *l);
 
