@@ -18,9 +18,9 @@ static sim_couple relayed_couple(sim_lab *l, uint32_t regions) {
   return c;
 }
 
-/* derpd is told to restart; its clients know before it goes, and when to come back: they wait for it
- * even if there is another region. It closes them within 3 s, is gone after 4 s and back after up to
- * 2 s more; the first try of a client may come a moment too early. */
+/* derpd is told to restart; its clients know before it goes, and when to come back: they wait for
+ * it even if there is another region. It closes them within 3 s, is gone after 4 s and back after
+ * up to 2 s more; the first try of a client may come a moment too early. */
 static void drain(sim_lab *l) {
   sim_couple c = relayed_couple(l, (uint32_t)l->a);
   sim_relay_restart(l->relays[0], sim_lab_between(l, 0, 2 * MSOCK_SEC));
