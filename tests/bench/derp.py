@@ -85,7 +85,7 @@ def derper_command(path):
 
 def contenders(build):
     found = {}
-    for path in (ROOT / "bin/derpd", pathlib.Path(build).resolve() / "derpd/derpd"):
+    for path in (pathlib.Path(build).resolve() / "derpd/derpd", ROOT / "bin/derpd"):
         if path.exists():
             found["derpd"] = derpd_command(path)
             break
