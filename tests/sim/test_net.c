@@ -236,6 +236,38 @@ START_TEST(loss_is_what_was_asked_for) {
 }
 END_TEST
 
+static bool is_loud(const uint8_t *bytes, size_t len) {
+  return len > 0 && bytes[0] == 'H';
+}
+
+START_TEST(a_pair_has_figures_of_its_own) {
+  inbox a, b;
+  const sim_link wall = {.latency_us = 5 * MSOCK_MS, .mtu_bytes = 100, .dropped = is_loud};
+  make();
+  sim_host *x = host_in("x", sim_net_internet(n)), *y = host_in("y", sim_net_internet(n));
+  open_box(&a, x, 1000);
+  open_box(&b, y, 2000);
+  const msock_addr to = at(y, 2000), back = at(x, 1000);
+  static const uint8_t loud[] = "Hello", big[73];
+  sim_net_set_pair(n, x, y, &wall);
+  const uint64_t t = sim_world_now_us(w);
+  send_to(&a, &to);
+  sim_udp_send(a.u, &to, loud, sizeof loud);
+  sim_udp_send(a.u, &to, big, sizeof big); /* 101 bytes with its headers */
+  sim_udp_send(b.u, &back, loud, sizeof loud);
+  run(MSOCK_SEC);
+  ck_assert_uint_eq(b.got, 1);
+  ck_assert_uint_eq(b.at_us - t, 25 * MSOCK_MS);
+  ck_assert_uint_eq(a.got, 1); /* one direction only */
+  ck_assert_uint_eq(a.at_us - t, 20 * MSOCK_MS);
+  sim_net_set_pair(n, x, y, NULL);
+  sim_udp_send(a.u, &to, loud, sizeof loud);
+  run(MSOCK_SEC);
+  ck_assert_uint_eq(b.got, 2);
+  done();
+}
+END_TEST
+
 START_TEST(jitter_alone_keeps_the_order) {
   inbox a, b;
   uint32_t disorder = 0;
@@ -459,6 +491,7 @@ int main(void) {
   tcase_add_test(tc, same_lan_needs_no_box);
   tcase_add_test(tc, errors_are_those_of_linux);
   tcase_add_test(tc, loss_is_what_was_asked_for);
+  tcase_add_test(tc, a_pair_has_figures_of_its_own);
   tcase_add_loop_test(tc, jitter_alone_keeps_the_order, 0, 2);
   tcase_add_test(tc, stream_opens_carries_and_ends);
   tcase_add_test(tc, nobody_listens_and_nobody_answers);
