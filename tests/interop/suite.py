@@ -75,7 +75,7 @@ class Suite:
     def run(self, find_peers, tables):
         """The main function of a runner. find_peers(entries) gives (directory of the stock
         programs, None) or (None, why nothing can run); tables(outcomes, run) prints what the
-        scenarios measured."""
+        scenarios measured, and may add outcomes about all of them together."""
         options = self.parser().parse_args()
         if options.list:
             print_list()
