@@ -31,6 +31,7 @@ static void gauges(const msock_derpd_snapshot *s, msock_derpd_text *t) {
   gauge(t, "derp_current_dup_client_keys", c->dup_keys, "Keys with more than one connection.");
   gauge(t, "derp_current_dup_client_conns", c->dup_conns, "Their connections.");
   gauge(t, "derp_current_file_descriptors", s->open_files, "Descriptors that are open.");
+  gauge(t, "derp_memstats_sys0", s->rss_bytes, "Memory that the process has of the system.");
   gauge(t, "process_resident_memory_bytes", s->rss_bytes, "Resident memory.");
   gauge(t, "tsderp_half_open_connections", c->half_open, "Connections that are not logged in.");
   gauge(t, "tsderp_mesh_connections", c->mesh, "Connections with the mesh key.");
@@ -101,6 +102,8 @@ static void protocol(const msock_derpd_snapshot *s, msock_derpd_text *t) {
   counter(t, "derp_websocket_accepts", s->relay.websocket_accepts, "WebSocket clients.");
   counter(t, "derp_rate_limit_per_client_waited", c->rate_waits,
           "Reads that were held back by a rate.");
+  counter(t, "bootstrap_dns_requests", s->relay.bootstrap_requests,
+          "Requests for names, of which none are published.");
   counter(t, "tls_listener_accepted_connections", s->relay.tls_accepted,
           "TCP connections that were let into their handshake.");
   counter(t, "tls_listener_rejected_connections", s->relay.tls_rejected,

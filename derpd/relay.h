@@ -33,7 +33,8 @@ typedef struct msock_derpd_relay_stats {
   uint64_t tls_rejected;       /* refused before their handshake */
   uint64_t handshake_failures; /* TLS never came up */
   uint64_t http_requests;      /* request heads that were read */
-  uint64_t tls12, tls13;       /* gauges: derper_tls_active_version */
+  uint64_t bootstrap_requests;
+  uint64_t tls12, tls13; /* gauges: derper_tls_active_version */
   uint64_t tls12_total, tls13_total;
   uint64_t ended; /* connections of every kind that are gone */
 } msock_derpd_relay_stats;

@@ -90,6 +90,7 @@ static void answer_other(relay_client *c, const msock_http1_head *h) {
   } else if (get && msock_http1_str_is(h->target, "/")) {
     answer_home(c, !head);
   } else if (msock_http1_str_is(h->target, "/bootstrap-dns")) { /* no names here: derp.md 1.6 */
+    c->relay->stats.bootstrap_requests++;
     answer(c, 200, "application/json", NULL, "", !head);
   } else if (begins_with(h->target, "/debug/")) {
     answer(c, 403, "text/plain", NULL, "debug access is on the admin listener\n", !head);
