@@ -8,11 +8,11 @@
 #include "base/key.h"
 
 /* Limits, with their sources. */
-#define NAME_MAX_BYTES 253u     /* a whole DNS name: RFC 1035 2.3.4 */
-#define URL_MAX_BYTES 1000u     /* io/http.h: target of 1024 */
-#define CONNECTIONS_MAX 1000000 /* ours: descriptors of one process */
-#define RATE_MAX 1000000        /* accepts per second; ours */
-#define FRAME_BYTES_MAX 65568   /* key and largest packet: derp.md 4.4 */
+#define NAME_MAX_BYTES 253u    /* a whole DNS name: RFC 1035 2.3.4 */
+#define URL_MAX_BYTES 1000u    /* io/http.h: target of 1024 */
+#define CONNECTIONS_MAX 131072 /* slots of the core: derp/server_settings.h */
+#define RATE_MAX 1000000       /* accepts per second; ours */
+#define FRAME_BYTES_MAX 65568  /* key and largest packet: derp.md 4.4 */
 #define DURATION_MAX_US (INT64_C(31) * 86400 * 1000000)
 #define BYTES_MAX (INT64_C(1) << 60)
 #define KEYS_MAX 1024 /* in the configuration; more go into a file */

@@ -11,6 +11,7 @@
 #include "derpd/identity.h"
 #include "derpd/lists.h"
 #include "derpd/map.h"
+#include "derpd/mesh.h"
 #include "derpd/page.h"
 #include "derpd/quota_file.h"
 #include "derpd/sha1.h"
@@ -302,6 +303,51 @@ START_TEST(only_a_plain_true_admits) {
 }
 END_TEST
 
+/* --- mesh --- */
+
+#define PIN "sha256-raw:" HEX64
+static const struct {
+  const char *text;
+  bool ok;
+  const char *host, *dial, *http_host, *cert_name;
+  uint16_t port;
+} targets[] = {
+    {"derp.example.com", true, "derp.example.com", "derp.example.com", "derp.example.com", "", 443},
+    {"derp.example.com:8443", true, "derp.example.com", "derp.example.com", "derp.example.com:8443",
+     "", 8443},
+    {"derp.example.com/10.0.0.1", true, "derp.example.com", "10.0.0.1", "derp.example.com", "",
+     443},
+    {"192.0.2.1:8443#" PIN, true, "192.0.2.1", "192.0.2.1", "192.0.2.1:8443", PIN, 8443},
+    {"[2001:db8::1]", true, "2001:db8::1", "2001:db8::1", "[2001:db8::1]", "", 443},
+    {"[2001:db8::1]:8443/backend", true, "2001:db8::1", "backend", "[2001:db8::1]:8443", "", 8443},
+    {"", false, NULL, NULL, NULL, NULL, 0},
+    {"a.example:", false, NULL, NULL, NULL, NULL, 0},
+    {"a.example:0", false, NULL, NULL, NULL, NULL, 0},
+    {"a.example:65536", false, NULL, NULL, NULL, NULL, 0},
+    {"a.example/", false, NULL, NULL, NULL, NULL, 0},
+    {"/b", false, NULL, NULL, NULL, NULL, 0},
+    {"a.example#md5:1", false, NULL, NULL, NULL, NULL, 0},
+    {"[2001:db8::1", false, NULL, NULL, NULL, NULL, 0},
+    {"2001:db8::1", false, NULL, NULL, NULL, NULL, 0},
+    {"a b", false, NULL, NULL, NULL, NULL, 0},
+};
+
+START_TEST(mesh_targets) {
+  msock_derpd_mesh_target t = {.port = 7};
+  ck_assert_msg((msock_derpd_mesh_parse(targets[_i].text, &t) == MSOCK_OK) == targets[_i].ok, "%s",
+                targets[_i].text);
+  if (!targets[_i].ok) {
+    ck_assert_uint_eq(t.port, 7);
+    return;
+  }
+  ck_assert_str_eq(t.host, targets[_i].host);
+  ck_assert_str_eq(t.dial, targets[_i].dial);
+  ck_assert_str_eq(t.http_host, targets[_i].http_host);
+  ck_assert_str_eq(t.cert_name, targets[_i].cert_name);
+  ck_assert_uint_eq(t.port, targets[_i].port);
+}
+END_TEST
+
 /* --- WebSocket --- */
 
 /* FIPS 180-4 and RFC 6455 1.3. */
@@ -517,6 +563,7 @@ int main(int argc, char **argv) {
   tcase_add_loop_test(tc, quota_lines_are_read_whole_or_not_at_all, 0, COUNT(quota_lines));
   tcase_add_test(tc, dates_turn_at_midnight_utc);
   tcase_add_loop_test(tc, only_a_plain_true_admits, 0, COUNT(answers));
+  tcase_add_loop_test(tc, mesh_targets, 0, COUNT(targets));
   tcase_add_test(tc, known_digests);
   tcase_add_loop_test(tc, messages_of_any_cut_are_one_stream, 1, 40);
   tcase_add_loop_test(tc, wrong_frames_close_with_their_code, 0, COUNT(bad_frames));
