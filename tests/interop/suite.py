@@ -25,11 +25,13 @@ DEFAULT_TSNODE = HERE.parent.parent / "bin" / "tsnode"
 
 
 class Suite:
-    """One runner: its name, and the groups of scenarios that flags add (flag to help text)."""
+    """One runner: its name, the groups of scenarios that flags add (flag to help text), and how many
+    scenarios run side by side for each processor."""
 
-    def __init__(self, name, groups):
+    def __init__(self, name, groups, jobs_per_cpu=1):
         self.name = name
         self.groups = groups
+        self.jobs = min(jobs_per_cpu * (os.cpu_count() or 1), 4)
 
     def parser(self):
         parser = argparse.ArgumentParser(prog=f"tests/{self.name}/run", allow_abbrev=False)
@@ -42,7 +44,7 @@ class Suite:
                             help="all scenarios with stock nodes in place of ours")
         parser.add_argument("--repeat", type=int, default=1, metavar="N",
                             help="run everything N times")
-        parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 4), metavar="N",
+        parser.add_argument("--jobs", type=int, default=self.jobs, metavar="N",
                             help="N scenarios side by side (with --bench always one)")
         parser.add_argument("--keep", action="store_true", help="leave logs and state behind")
         parser.add_argument("--tsnode", type=pathlib.Path, metavar="PATH",
