@@ -19,8 +19,8 @@ msock_derp_server *msock_derp_server_new(const msock_env *env, const msock_node_
   if (s == NULL) {
     return NULL;
   }
-  relay_link *const rings[] = {&s->wakes,     &s->half,          &s->questions,   &s->held,
-                               &s->idle_keys, &s->idle_prefixes, &s->flows_by_age};
+  relay_link *const rings[] = {&s->wakes, &s->half,          &s->questions,
+                               &s->held,  &s->idle_prefixes, &s->flows_by_age};
   for (size_t i = 0; i < sizeof rings / sizeof *rings; i++) {
     relay_ring_init(rings[i]);
   }
@@ -31,6 +31,7 @@ msock_derp_server *msock_derp_server_new(const msock_env *env, const msock_node_
   s->pool.max = s->set.memory_bytes;
   s->free_first = s->free_last = NO_SLOT;
   s->total_timer.kind = RELAY_TIMER_TOTAL;
+  s->idle_timer.kind = RELAY_TIMER_IDLE;
   env->random(env->ctx, &s->seed, sizeof s->seed);
   relay_wheel_init(&s->wheel);
   relay_table *const tables[] = {&s->keys, &s->prefixes, &s->flows, &s->bans};
@@ -461,6 +462,8 @@ void msock_derp_server_on_expiry(msock_derp_server *s, uint64_t now_us) {
       conn_expired(s, now_us, RELAY_OF(relay_conn, timer, t));
     } else if (t->kind == RELAY_TIMER_FLOW) {
       relay_flow_expired(s, now_us, RELAY_OF(relay_flow, timer, t));
+    } else if (t->kind == RELAY_TIMER_IDLE) {
+      relay_idle_expired(s, now_us);
     } else {
       relay_total_expired(s, now_us);
     }

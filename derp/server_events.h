@@ -138,7 +138,7 @@ typedef struct msock_derp_server_stats {
   uint64_t memory_bytes;        /* gauge: packets and partial frames */
   uint64_t conns, half_open;    /* gauges: derp_current_connections; not logged in */
   uint64_t home, not_ideal;     /* gauges */
-  uint64_t keys, keys_idle;     /* gauges: with connections; remembered for their quota */
+  uint64_t keys, keys_idle;     /* gauges: with connections; absent and remembered */
   uint64_t dup_keys, dup_conns; /* gauges */
   uint64_t links, remote_keys;  /* gauges: to other relays; keys that they have */
   uint64_t watchers, mesh;      /* gauges */

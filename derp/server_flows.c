@@ -32,8 +32,8 @@ static void report(msock_derp_server *s, uint64_t now_us, const relay_flow *f,
   ev.peer = f->dst->key;
   ev.count = f->src->n_flows;
   if (kind == MSOCK_DERP_SERVER_FLOW_CLOSED) {
-    ev.duration_us = now_us - f->start_us;
-    ev.bytes_in = f->bytes;
+    ev.duration_us = now_us - f->opened_us;
+    ev.bytes_in = f->bytes - f->before;
     ev.packets_in = f->packets;
   }
   relay_emit(s, &ev);
@@ -49,7 +49,7 @@ static void end(msock_derp_server *s, uint64_t now_us, relay_flow *f, msock_derp
   f->src->n_flows--;
   s->stats.flows_open--;
   s->stats.flows_closed++;
-  s->stats.flow_bytes += f->bytes;
+  s->stats.flow_bytes += f->bytes - f->before;
   f->paused_us = now_us + s->set.flow_pause_us;
   relay_wheel_arm(&s->wheel, now_us, &f->timer, MSOCK_NEVER);
   report(s, now_us, f, MSOCK_DERP_SERVER_FLOW_CLOSED, why);
@@ -125,17 +125,42 @@ static void deny(msock_derp_server *s, uint64_t now_us, relay_key *src, const re
   relay_emit(s, &ev);
 }
 
+/* Until when a flow that is not open keeps what its limits have counted: a limit's pause; when an
+ * end has left, the moment at which the flow would have ended had nobody left. */
+static uint64_t kept_until(const msock_derp_server *s, const relay_flow *f) {
+  if (f->state == RELAY_FLOW_PAUSED) {
+    return f->paused_us;
+  }
+  if (f->state != RELAY_FLOW_LEFT || (s->set.flow_us == 0 && s->set.flow_bytes == 0)) {
+    return 0;
+  }
+  const uint64_t idle_us = f->last_us + s->set.flow_idle_us;
+  if (s->set.flow_us > 0 && f->start_us + s->set.flow_us <= idle_us) {
+    return f->start_us + s->set.flow_us + s->set.flow_pause_us;
+  }
+  return idle_us;
+}
+
 static bool reopen(msock_derp_server *s, uint64_t now_us, relay_conn *from, relay_flow *f) {
   if (f->state == RELAY_FLOW_PAUSED && now_us < f->paused_us) {
     return false;
+  }
+  const bool goes_on = f->state == RELAY_FLOW_LEFT && now_us < kept_until(s, f) && !from->is_mesh;
+  if (goes_on && s->set.flow_us > 0 && now_us - f->start_us >= s->set.flow_us) {
+    return false; /* its time was up meanwhile: the pause */
   }
   if (is_full(s, f->src, from)) {
     deny(s, now_us, f->src, f->dst);
     return false;
   }
+  if (!goes_on) {
+    f->start_us = now_us;
+    f->bytes = 0;
+  }
   f->state = RELAY_FLOW_OPEN;
-  f->start_us = f->last_us = now_us;
-  f->bytes = f->packets = 0;
+  f->opened_us = f->last_us = now_us;
+  f->before = f->bytes;
+  f->packets = 0;
   f->src->n_flows++;
   s->stats.flows_open++;
   s->stats.flows_opened++;
@@ -215,21 +240,43 @@ void relay_flow_expired(msock_derp_server *s, uint64_t now_us, relay_flow *f) {
   }
 }
 
+/* An end of it has left. */
+static void part(msock_derp_server *s, uint64_t now_us, relay_flow *f) {
+  end(s, now_us, f, MSOCK_DERP_CAUSE_FLOW_LEFT, RELAY_FLOW_LEFT);
+  f->n_heard = 0;
+  if (kept_until(s, f) <= now_us) {
+    relay_flow_free(s, f);
+  }
+}
+
 void relay_flows_leave(msock_derp_server *s, uint64_t now_us, relay_key *k) {
-  while (!relay_ring_is_empty(&k->out)) {
-    relay_flow *f = RELAY_OF(relay_flow, out, k->out.next);
+  relay_link *next;
+  for (relay_link *l = k->out.next; l != &k->out; l = next) {
+    relay_flow *f = RELAY_OF(relay_flow, out, l);
+    next = l->next;
     for (uint32_t i = 0; i < f->n_heard; i++) {
       relay_conn *c = relay_find(s, f->heard[i]);
       if (c != NULL && c->phase == RELAY_UP && c->key != k) {
         relay_tell_gone(s, c, &k->key, MSOCK_DERP_GONE_DISCONNECTED);
       }
     }
-    end(s, now_us, f, MSOCK_DERP_CAUSE_FLOW_LEFT, RELAY_FLOW_QUIET);
-    relay_flow_free(s, f);
+    part(s, now_us, f);
   }
-  while (!relay_ring_is_empty(&k->in)) {
-    relay_flow *f = RELAY_OF(relay_flow, in, k->in.next);
-    end(s, now_us, f, MSOCK_DERP_CAUSE_FLOW_LEFT, RELAY_FLOW_QUIET);
-    relay_flow_free(s, f);
+  for (relay_link *l = k->in.next; l != &k->in; l = next) {
+    next = l->next;
+    part(s, now_us, RELAY_OF(relay_flow, in, l));
   }
+}
+
+uint64_t relay_flows_kept_until(const msock_derp_server *s, const relay_key *k) {
+  uint64_t until_us = 0;
+  for (const relay_link *l = k->out.next; l != &k->out; l = l->next) {
+    const uint64_t t = kept_until(s, RELAY_OF(const relay_flow, out, l));
+    until_us = t > until_us ? t : until_us;
+  }
+  for (const relay_link *l = k->in.next; l != &k->in; l = l->next) {
+    const uint64_t t = kept_until(s, RELAY_OF(const relay_flow, in, l));
+    until_us = t > until_us ? t : until_us;
+  }
+  return until_us;
 }

@@ -15,9 +15,11 @@ static msock_derp_verdict judge_login(msock_derp_header h) {
 }
 
 /* Whoever speaks gets the packets of its key (derp.md 4.2). */
-static void has_spoken(msock_derp_server *s, relay_conn *c) {
+static void has_spoken(msock_derp_server *s, uint64_t now_us, relay_conn *c) {
   c->spoke = ++s->order;
-  c->key->active = c;
+  if (c->key->active != c) {
+    relay_taken_over(s, now_us, c);
+  }
 }
 
 /* What to do with a frame by its header. A fatal one has ended the connection. */
@@ -39,7 +41,7 @@ static msock_derp_verdict judge(msock_derp_server *s, uint64_t now_us, relay_con
     return v;
   }
   s->stats.unknown_frames += v == MSOCK_DERP_SKIP;
-  has_spoken(s, c);
+  has_spoken(s, now_us, c);
   if (s->has_rates && !c->is_mesh) {
     relay_charge(s, now_us, c, h.len);
   }

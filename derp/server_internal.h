@@ -39,12 +39,15 @@ typedef struct relay_remote { /* a key that another relay of the region has */
 typedef struct relay_key {
   relay_hash hash;
   msock_node_key key;
-  relay_conn *conns;         /* newest first; NULL: absent, remembered for its quota */
+  relay_conn *conns;         /* newest first; NULL: absent (server_idle.c) */
   relay_remote *remotes;     /* relays of the region that have it */
   relay_conn *active;        /* gets the packets; the one that spoke last (derp.md 4.2) */
   uint32_t n_conns, n_flows; /* n_flows: open, from this key */
   relay_link out, in;        /* rings of flows, from and to it */
-  relay_link idle;           /* in relay.idle_keys while absent */
+  uint32_t idle_at;          /* place in relay.idle_keys while absent, from 1; 0: none */
+  uint32_t turns;            /* how often its connections took the packets from each other */
+  uint64_t free_us, left;    /* absent: nothing to remember from then on; order of leaving */
+  uint64_t tell_us;          /* not told of a clone again before */
   relay_bucket bytes;
   uint64_t day_bytes, month_bytes;
   uint64_t denied_us; /* when a refused flow was last reported */
@@ -62,6 +65,7 @@ typedef struct relay_prefix {
 typedef enum relay_flow_state {
   RELAY_FLOW_OPEN,
   RELAY_FLOW_QUIET, /* closed, nothing sent for a while; opens with the next packet */
+  RELAY_FLOW_LEFT,  /* closed, an end has left; opens again with what its limits leave */
   RELAY_FLOW_PAUSED /* ended by a limit: packets are dropped until paused_us */
 } relay_flow_state;
 
@@ -72,8 +76,9 @@ struct relay_flow {
   relay_link age;     /* in relay.flows_by_age */
   relay_timer timer;
   relay_flow_state state;
-  uint64_t start_us, last_us, aged_us, paused_us;
-  uint64_t bytes, packets;
+  uint64_t last_us, aged_us, paused_us;
+  uint64_t start_us, bytes;            /* what its limits count */
+  uint64_t opened_us, before, packets; /* of this opening; before: bytes of earlier ones */
   uint32_t n_heard;
   uint32_t heard[RELAY_HEARD_MAX]; /* ids of connections of dst that got a packet */
 };
@@ -99,6 +104,7 @@ struct relay_conn {
   bool is_linked;  /* LINK: logged in there */
   bool was_asked;  /* a question about it is open */
   bool was_denied; /* and the log has it */
+  bool told_clone; /* shows the text of server_clones.c */
   bool keepalive_due, pong_due, peeked, stall_armed;
   uint8_t pong[MSOCK_DERP_PING_LEN];
   msock_addr from;
@@ -157,9 +163,11 @@ struct msock_derp_server {
   size_t n_half;
 
   relay_table keys, prefixes, flows, bans;
-  relay_link idle_keys, idle_prefixes, flows_by_age;
+  relay_link idle_prefixes, flows_by_age;
   size_t n_remotes;
-  size_t n_idle_keys, n_idle_prefixes;
+  relay_key **idle_keys; /* heap, idle_cap places */
+  size_t n_idle_keys, idle_cap, n_idle_prefixes;
+  relay_timer idle_timer;
   uint32_t ban_bits4[33], ban_bits6[129]; /* prefixes of each length */
   uint32_t watchers[64];                  /* ids */
   size_t n_watchers;
@@ -179,7 +187,7 @@ struct msock_derp_server {
   uint8_t scratch[MSOCK_DERP_SERVER_TX_MAX];
 };
 
-enum { RELAY_TIMER_CONN = 1, RELAY_TIMER_FLOW, RELAY_TIMER_TOTAL };
+enum { RELAY_TIMER_CONN = 1, RELAY_TIMER_FLOW, RELAY_TIMER_TOTAL, RELAY_TIMER_IDLE };
 
 /* --- server.c --- */
 /* A half-open connection; NULL: no memory. from may be NULL. */
@@ -232,8 +240,26 @@ void relay_leave(msock_derp_server *s, uint64_t now_us, relay_conn *c);
 /* --- server_keys.c --- */
 relay_key *relay_key_find(const msock_derp_server *s, const msock_node_key *key);
 relay_key *relay_key_get(msock_derp_server *s, const msock_node_key *key); /* NULL: no memory */
-void relay_key_release(msock_derp_server *s, relay_key *k); /* has no connection any more */
+/* Has no connection any more. */
+void relay_key_release(msock_derp_server *s, uint64_t now_us, relay_key *k);
+void relay_key_forget(msock_derp_server *s, relay_key *k); /* absent; its flows go with it */
 void relay_keys_free(msock_derp_server *s);
+
+/* --- server_idle.c: keys that have left --- */
+/* Remembers k as long as it says anything, or forgets it now; a full table forgets what would be
+ * forgotten first. */
+void relay_idle_keep(msock_derp_server *s, uint64_t now_us, relay_key *k);
+/* The same at k->free_us, which the caller has set. False: no memory. */
+bool relay_idle_add(msock_derp_server *s, relay_key *k);
+void relay_idle_remove(msock_derp_server *s,
+                       relay_key *k); /* it is back; fine when it was not in */
+void relay_idle_expired(msock_derp_server *s, uint64_t now_us);
+void relay_idle_changed(msock_derp_server *s, uint64_t now_us); /* other limits, or another date */
+
+/* --- server_clones.c --- */
+/* c has spoken and was not the active one of its key: now it is. */
+void relay_taken_over(msock_derp_server *s, uint64_t now_us, relay_conn *c);
+void relay_clone_left(msock_derp_server *s, relay_key *k); /* one connection of k has */
 
 /* --- server_route.c --- */
 /* payload: of a SendPacket. b: the buffer that it lies in, behind a frame header, or NULL; when it
@@ -273,9 +299,12 @@ relay_flow *relay_flow_pass(msock_derp_server *s, uint64_t now_us, relay_conn *f
 relay_flow *relay_flow_note(msock_derp_server *s, uint64_t now_us, relay_key *src, relay_key *dst);
 void relay_flow_heard(relay_flow *f, const relay_conn *to);
 void relay_flow_expired(msock_derp_server *s, uint64_t now_us, relay_flow *f);
-/* The last connection of k has gone: its flows end, those who heard it are told. */
+/* The last connection of k has gone: its flows end, those who heard it are told. A flow whose
+ * limits are partly used stays, so that coming back does not renew them. */
 void relay_flows_leave(msock_derp_server *s, uint64_t now_us, relay_key *k);
 void relay_flow_free(msock_derp_server *s, relay_flow *f);
+/* When the flows of a key that is absent say nothing any more (walks them); 0: now. */
+uint64_t relay_flows_kept_until(const msock_derp_server *s, const relay_key *k);
 
 /* --- server_limits.c --- */
 void relay_limits_changed(msock_derp_server *s, uint64_t now_us);
@@ -288,6 +317,8 @@ void relay_prefixes_free(msock_derp_server *s);
 void relay_charge(msock_derp_server *s, uint64_t now_us, relay_conn *c, uint64_t bytes);
 void relay_try_resume(msock_derp_server *s, uint64_t now_us, relay_conn *c);
 void relay_total_expired(msock_derp_server *s, uint64_t now_us);
+/* When the bucket of k is full, from when on it says nothing; 0: it is. */
+uint64_t relay_key_full_us(const msock_derp_server *s, const relay_key *k);
 relay_quota relay_quota_of(const msock_derp_server *s, const relay_key *k);
 void relay_quotas_changed(msock_derp_server *s, uint64_t now_us); /* a new date, or new limits */
 

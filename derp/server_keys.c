@@ -1,5 +1,4 @@
-/* derp/server_keys.c: the keys that are here, and those that were and are remembered for their
- * quota. */
+/* derp/server_keys.c: the keys that are here, and those that were and are remembered. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,11 +19,14 @@ relay_key *relay_key_find(const msock_derp_server *s, const msock_node_key *key)
   return NULL;
 }
 
-static void forget(msock_derp_server *s, relay_key *k) {
-  if (relay_ring_has(&k->idle)) {
-    relay_ring_remove(&k->idle);
-    s->n_idle_keys--;
+void relay_key_forget(msock_derp_server *s, relay_key *k) {
+  while (!relay_ring_is_empty(&k->out)) {
+    relay_flow_free(s, RELAY_OF(relay_flow, out, k->out.next));
   }
+  while (!relay_ring_is_empty(&k->in)) {
+    relay_flow_free(s, RELAY_OF(relay_flow, in, k->in.next));
+  }
+  relay_idle_remove(s, k);
   relay_table_remove(&s->keys, &k->hash);
   free(k);
 }
@@ -32,10 +34,7 @@ static void forget(msock_derp_server *s, relay_key *k) {
 relay_key *relay_key_get(msock_derp_server *s, const msock_node_key *key) {
   relay_key *k = relay_key_find(s, key);
   if (k != NULL) {
-    if (relay_ring_has(&k->idle)) {
-      relay_ring_remove(&k->idle);
-      s->n_idle_keys--;
-    }
+    relay_idle_remove(s, k);
     return k;
   }
   k = calloc(1, sizeof *k);
@@ -48,20 +47,10 @@ relay_key *relay_key_get(msock_derp_server *s, const msock_node_key *key) {
   return k;
 }
 
-void relay_key_release(msock_derp_server *s, relay_key *k) {
-  if (k->remotes != NULL) {
-    return;
+void relay_key_release(msock_derp_server *s, uint64_t now_us, relay_key *k) {
+  if (k->remotes == NULL) {
+    relay_idle_keep(s, now_us, k);
   }
-  const bool has_quota = s->set.quota_day > 0 || s->set.quota_month > 0;
-  if (!has_quota || k->month_bytes == 0) {
-    forget(s, k);
-    return;
-  }
-  if (s->n_idle_keys >= MSOCK_DERP_SERVER_KEYS_IDLE_MAX) { /* whoever left first starts anew */
-    forget(s, RELAY_OF(relay_key, idle, s->idle_keys.next));
-  }
-  relay_ring_add(&s->idle_keys, &k->idle);
-  s->n_idle_keys++;
 }
 
 static void free_flows(relay_key *k) {
@@ -88,6 +77,7 @@ void relay_keys_free(msock_derp_server *s) {
     free(k);
   }
   relay_table_free(&s->keys);
+  free(s->idle_keys);
 }
 
 /* --- quotas: what is kept over a restart --- */
@@ -133,13 +123,18 @@ msock_err msock_derp_server_add_usage(msock_derp_server *s, const msock_derp_usa
     return MSOCK_OK;
   }
   relay_key *k = relay_key_find(s, &u->key);
-  if (k == NULL) {
-    if (s->n_idle_keys >= MSOCK_DERP_SERVER_KEYS_IDLE_MAX ||
-        (k = relay_key_get(s, &u->key)) == NULL) {
+  const bool is_new = k == NULL;
+  if (is_new && (s->n_idle_keys >= MSOCK_DERP_SERVER_KEYS_IDLE_MAX ||
+                 (k = relay_key_get(s, &u->key)) == NULL)) {
+    return MSOCK_ERR_NOMEM;
+  }
+  if (is_new || k->idle_at != 0) { /* absent: its quota keeps it */
+    relay_idle_remove(s, k);
+    k->free_us = MSOCK_NEVER;
+    if (!relay_idle_add(s, k)) {
+      relay_key_forget(s, k);
       return MSOCK_ERR_NOMEM;
     }
-    relay_ring_add(&s->idle_keys, &k->idle);
-    s->n_idle_keys++;
   }
   k->month_bytes += u->month_bytes;
   k->day_bytes += u->day == s->day ? u->day_bytes : 0;

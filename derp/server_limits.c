@@ -152,14 +152,20 @@ void relay_prefixes_free(msock_derp_server *s) {
   relay_table_free(&s->prefixes);
 }
 
+static bool is_full(relay_bucket *b, uint64_t now_us, msock_derp_rate r, bool bytes) {
+  if (r.per_s == 0 || b->at_us == 0) { /* no rate, or never charged */
+    return true;
+  }
+  refill(b, now_us, r, burst_of(r, bytes));
+  return b->tokens >= burst_of(r, bytes);
+}
+
 /* An idle prefix whose buckets are full again says nothing: it is forgotten. */
 static void forget_full(msock_derp_server *s, uint64_t now_us) {
   while (!relay_ring_is_empty(&s->idle_prefixes)) {
     relay_prefix *p = RELAY_OF(relay_prefix, idle, s->idle_prefixes.next);
-    refill(&p->accepts, now_us, s->set.accept_prefix, burst_of(s->set.accept_prefix, false));
-    refill(&p->bytes, now_us, s->set.prefix, burst_of(s->set.prefix, true));
-    if (p->accepts.tokens < burst_of(s->set.accept_prefix, false) ||
-        p->bytes.tokens < burst_of(s->set.prefix, true)) {
+    if (!is_full(&p->accepts, now_us, s->set.accept_prefix, false) ||
+        !is_full(&p->bytes, now_us, s->set.prefix, true)) {
       return;
     }
     forget(s, p);
@@ -210,6 +216,15 @@ static msock_derp_rate rate_of(const msock_derp_server *s, const relay_key *k) {
   const msock_derp_rate key = s->set.key, slow = s->set.throttle;
   const bool slower = key.per_s == 0 || slow.per_s < key.per_s;
   return is_throttled(k) && slow.per_s > 0 && slower ? slow : key;
+}
+
+uint64_t relay_key_full_us(const msock_derp_server *s, const relay_key *k) {
+  const msock_derp_rate r = rate_of(s, k);
+  const double missing = burst_of(r, true) - k->bytes.tokens;
+  if (r.per_s == 0 || k->bytes.at_us == 0 || missing <= 0) {
+    return 0;
+  }
+  return k->bytes.at_us + time_for(missing, r);
 }
 
 /* The quota is used up and there is no throttle: all connections of the key end. */
@@ -339,6 +354,7 @@ void relay_quotas_changed(msock_derp_server *s, uint64_t now_us) {
     relay_key *k = RELAY_OF(relay_key, hash, h);
     k->quota = relay_quota_of(s, k);
   }
+  relay_idle_changed(s, now_us);
   for (uint32_t i = 0; i < s->n_slots; i++) {
     relay_conn *c = s->slots[i].c;
     if (c == NULL || c->phase != RELAY_UP || c->dead || c->is_mesh) {

@@ -113,6 +113,9 @@ static void join(msock_derp_server *s, uint64_t now_us, relay_conn *c, relay_key
   start_keep_alive(s, now_us, c);
   relay_arm(s, now_us, c);
   count_join(s, c);
+  if (s->has_rates && !c->is_mesh) { /* who owed when it left is not read before that is over */
+    relay_charge(s, now_us, c, 0);
+  }
   relay_tell_present(s, c);
 }
 
@@ -120,7 +123,7 @@ static void admit(msock_derp_server *s, uint64_t now_us, relay_conn *c) {
   relay_key *k = relay_key_get(s, &c->who);
   if (k == NULL || !send_server_info(s, c)) {
     if (k != NULL && k->n_conns == 0) {
-      relay_key_release(s, k);
+      relay_key_release(s, now_us, k);
     }
     relay_kill(s, c, MSOCK_DERP_CAUSE_MEMORY);
     return;
@@ -261,6 +264,7 @@ void relay_leave(msock_derp_server *s, uint64_t now_us, relay_conn *c) {
   msock_derp_server_event ev = relay_event(s, now_us, MSOCK_DERP_SERVER_CLOSED, c);
   relay_unwatch(s, c);
   unchain(c);
+  relay_clone_left(s, k);
   count_leave(s, c);
   ev.count = k->n_conns;
   ev.total = (uint32_t)s->stats.conns;
@@ -275,7 +279,7 @@ void relay_leave(msock_derp_server *s, uint64_t now_us, relay_conn *c) {
       relay_flows_leave(s, now_us, k);
     }
     relay_tell_absent(s, c);
-    relay_key_release(s, k);
+    relay_key_release(s, now_us, k);
   }
   c->key = NULL;
   relay_emit(s, &ev);

@@ -63,7 +63,7 @@ static void remove_remote(msock_derp_server *s, uint64_t now_us, relay_remote *r
     s->stats.remote_keys--;
     if (k->conns == NULL) { /* gone from the region */
       relay_flows_leave(s, now_us, k);
-      relay_key_release(s, k);
+      relay_key_release(s, now_us, k);
     }
   }
 }
