@@ -389,6 +389,7 @@ START_TEST(texts_about_clones_are_bounded_in_rate) {
     if (i != 1) {
       check_told(&a, times[i]);
     }
+    relay_client_close(&twin, times[i]);
     relay_client_free(&twin);
     if (i != 1) {
       check_got(&a, times[i], healthy_frame, sizeof healthy_frame);
