@@ -7,10 +7,11 @@
  * their oldest packet when full, data and disco apart, so nobody waits for a slow reader. Source:
  * derp.md 1.4, 1.6, 2, 4.
  *
- * Files: server (life, bytes in and out, time), server_http (request heads), server_login,
- * server_route (forwarding, notices, mesh), server_flows, server_limits (rates, quotas),
- * server_bans, server_drain, server_events, with server_buffer, server_table and server_wheel
- * beneath. No verb walks all connections but those that say so.
+ * Files: server (life, time), server_http (request heads), server_login, server_frames (bytes in),
+ * server_send (bytes out), server_route (forwarding, notices), server_mesh, server_flows,
+ * server_limits (rates, quotas), server_keys, server_idle (keys that have left), server_clones,
+ * server_bans, server_status (and the drain), server_events, with server_buffer, server_table and
+ * server_wheel beneath. No verb walks all connections but those that say so.
  *
  *   if (msock_derp_server_feed(s, now_us, conn, bytes, n) == MSOCK_ERR_AGAIN) { stop reading it }
  *   while (msock_derp_server_next_wake(s, &conn)) {

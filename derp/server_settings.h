@@ -3,7 +3,8 @@
  *
  * 0 = no limit, where a field does not say otherwise. Rates are token buckets: `per_s` tokens come
  * in a second, `burst` are kept at most. A connection whose bucket is empty is not read until there
- * are tokens again, so TCP holds its sender back: rates never drop (derp.md 4.4). */
+ * are tokens again, so TCP holds its sender back: rates never drop (derp.md 4.4). The bucket of a
+ * key or prefix that leaves stays until it is full: coming back gives no new burst. */
 #ifndef MSOCK_DERP_SERVER_SETTINGS_H
 #define MSOCK_DERP_SERVER_SETTINGS_H
 
@@ -17,11 +18,12 @@
 #include "base/key.h"
 
 /* Bounds of the machine; settings stay within them. */
-#define MSOCK_DERP_SERVER_CONNS_MAX 131072u    /* ours: slots, half-open connections included */
-#define MSOCK_DERP_SERVER_BANS_MAX 65536u      /* ours: a longer list is refused */
-#define MSOCK_DERP_SERVER_EVENTS_MAX 16384u    /* ours: events that wait to be polled */
-#define MSOCK_DERP_SERVER_KEYS_IDLE_MAX 65536u /* ours: absent keys whose quota is remembered */
-#define MSOCK_DERP_SERVER_BURST_MIN 65568u     /* the largest frame that is charged: derp.md 4.4 */
+#define MSOCK_DERP_SERVER_CONNS_MAX 131072u /* ours: slots, half-open connections included */
+#define MSOCK_DERP_SERVER_BANS_MAX 65536u   /* ours: a longer list is refused */
+#define MSOCK_DERP_SERVER_EVENTS_MAX 16384u /* ours: events that wait to be polled */
+/* ours: absent keys that are remembered (quota, bucket, flows); what says least is forgotten */
+#define MSOCK_DERP_SERVER_KEYS_IDLE_MAX 65536u
+#define MSOCK_DERP_SERVER_BURST_MIN 65568u /* the largest frame that is charged: derp.md 4.4 */
 
 #define MSOCK_DERP_SERVER_REMOTES_MAX 262144u /* ours: keys of other relays; more are unknown */
 
@@ -89,7 +91,8 @@ typedef struct msock_derp_server_settings {
   msock_derp_rate throttle;
 
   /* flows: packets of one key to another, in one direction. Past a limit they are dropped; a flow
-   * that was ended by its duration or bytes may open again after `flow_pause_us`. */
+   * that was ended by its duration or bytes may open again after `flow_pause_us`. Neither end
+   * renews them by leaving: they count on when it is back before `flow_idle_us`. */
   uint32_t flows;         /* known at a time; the longest unused is forgotten. 1 or more */
   uint32_t flows_per_key; /* open, by sender */
   uint64_t flow_us;       /* duration */
