@@ -425,7 +425,19 @@ static bool direct_by_ipv6(node_rig *rig) {
   return route.addr.ip.family == 6;
 }
 
-START_TEST(with_ipv6_on_both_sides_the_path_is_ipv6) {
+/* Which family wins on one machine is noise: a few microseconds of latency. */
+static bool direct_and_ipv6_confirmed(node_rig *rig) {
+  msock_engine_candidate list[16];
+  const size_t cap = sizeof list / sizeof *list;
+  const size_t n = msock_engine_candidates(engine(0), node_rig_path_id(rig, 0, 1), list, cap);
+  bool confirmed = false;
+  for (size_t i = 0; i < n && i < cap; i++) {
+    confirmed = confirmed || (list[i].addr.ip.family == 6 && list[i].last_pong_us != 0);
+  }
+  return confirmed && direct_both_ways(rig);
+}
+
+START_TEST(with_ipv6_on_both_sides_its_path_is_confirmed) {
   static const char *const flags[] = {"--ipv6=true", "--allow-loopback=false", NULL};
   msock_endpoint ep[MSOCK_ENGINE_SELF_MAX];
   bool told = false;
@@ -434,12 +446,12 @@ START_TEST(with_ipv6_on_both_sides_the_path_is_ipv6) {
   }
   node_rig_free(r);
   r = node_rig_new_at("203.0.113.5");
-  ck_assert_int_eq(system("ip addr add 2001:db8::5/128 dev lo"), 0);
+  ck_assert_int_eq(system("ip addr add 2001:db8::5/128 dev lo nodad"), 0);
   node_rig_start(r, 0, NULL, flags);
   node_rig_start(r, 1, NULL, flags);
   ck_assert(node_rig_wait(r, know_each_other));
   ck_assert(talks(0, 1));
-  ck_assert(node_rig_wait(r, direct_by_ipv6));
+  ck_assert(node_rig_wait(r, direct_and_ipv6_confirmed));
   ck_assert(talks(1, 0));
   const size_t n = msock_engine_self_endpoints(engine(0), ep);
   for (size_t i = 0; i < n; i++) {
@@ -695,7 +707,7 @@ int main(void) {
   tcase_add_test(tc, without_a_socket_a_node_runs_on_relays_and_binds_later);
   tcase_add_test(tc, where_ipv6_is_switched_off_the_node_starts_on_ipv4_with_one_warning);
   tcase_add_test(tc, on_a_dual_stack_socket_ipv4_peers_are_ipv4_candidates);
-  tcase_add_test(tc, with_ipv6_on_both_sides_the_path_is_ipv6);
+  tcase_add_test(tc, with_ipv6_on_both_sides_its_path_is_confirmed);
   tcase_add_test(tc, a_network_of_ipv6_alone_will_do);
   tcase_add_test(tc, endpoints_reach_the_control_servers_record_with_their_types);
   tcase_add_test(tc, without_a_netmap_the_socket_answers_nobody);
