@@ -180,8 +180,9 @@ size_t msock_config_diff(const msock_config *before, const msock_config *after,
  * such place or no memory. */
 char *msock_config_default_path(const msock_config_schema *s, const char *const *environment,
                                 bool is_root);
-/* The error for a file that was asked for and cannot be read: names --generate-config. */
-void msock_config_report_missing(const msock_config_schema *s, const char *path, const char *reason,
-                                 msock_config_report *report);
+/* The error for a file that cannot be read. MSOCK_ERR_UNKNOWN: it is not there, and the way out is
+ * --generate-config; else it is there, and another one or another user. */
+void msock_config_report_unreadable(const msock_config_schema *s, const char *path, msock_err err,
+                                    const char *reason, msock_config_report *report);
 
 #endif

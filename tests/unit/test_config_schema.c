@@ -716,10 +716,15 @@ START_TEST(file_is_found_or_its_making_explained) {
     free(path);
   }
   msock_config_report r = {0};
-  msock_config_report_missing(&schema, "/x/relay.yaml", "No such file or directory", &r);
+  msock_config_report_unreadable(&schema, "/x/relay.yaml", MSOCK_ERR_UNKNOWN,
+                                 "No such file or directory", &r);
   ck_assert_str_eq(problem(&r, 0), "/x/relay.yaml: cannot read the configuration file: No such "
                                    "file or directory; make one with: relay --generate-config > "
                                    "relay.yaml");
+  msock_config_report_unreadable(&schema, "/x/relay.yaml", MSOCK_ERR_IO, "Permission denied", &r);
+  ck_assert_str_eq(problem(&r, 1), "/x/relay.yaml: cannot read the configuration file: Permission "
+                                   "denied; name another one with --config, or run as a user who "
+                                   "may read it");
 }
 END_TEST
 
