@@ -615,6 +615,7 @@ static const msock_config_alias flag_aliases[] = {
 
 const msock_config_schema msock_derpd_schema = {
     .program = "derpd",
+    .command = "derpd",
     .file_name = "derpd.yaml",
     .env_prefix = "DERPD_",
     .size = sizeof(msock_derpd_config),

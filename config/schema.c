@@ -330,7 +330,7 @@ static void refuse_key(const msock_config *c, const msock_document *d, const mso
     (void)snprintf(way, sizeof way, "did you mean %s?", near);
   } else {
     (void)snprintf(way, sizeof way, "remove it, or see all keys with %s --generate-config",
-                   c->schema->program);
+                   c->schema->command);
   }
   msock_config_report_add(report, false, msock_document_key_where(d, n, where), path, way,
                           "unknown key");

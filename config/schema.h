@@ -100,6 +100,7 @@ typedef struct msock_config_alias {
 
 typedef struct msock_config_schema {
   const char *program;    /* "tsnode" */
+  const char *command;    /* that reads the file: "tsnode daemon" */
   const char *file_name;  /* "tsnode.yaml" */
   const char *env_prefix; /* "TSNODE_" */
   size_t size;            /* sizeof the program's struct */
@@ -180,9 +181,10 @@ size_t msock_config_diff(const msock_config *before, const msock_config *after,
  * such place or no memory. */
 char *msock_config_default_path(const msock_config_schema *s, const char *const *environment,
                                 bool is_root);
-/* The error for a file that cannot be read. MSOCK_ERR_UNKNOWN: it is not there, and the way out is
+/* The error for a file that cannot be read; reason names it (msock_file_read). MSOCK_ERR_UNKNOWN:
+ * it is not there, and the way out is
  * --generate-config; else it is there, and another one or another user. */
-void msock_config_report_unreadable(const msock_config_schema *s, const char *path, msock_err err,
-                                    const char *reason, msock_config_report *report);
+void msock_config_report_unreadable(const msock_config_schema *s, msock_err err, const char *reason,
+                                    msock_config_report *report);
 
 #endif

@@ -75,7 +75,7 @@ static msock_err refuse_flag(const msock_config *c, const flag_reader *f, const 
   const msock_config_schema *s = c->schema;
   char where[MSOCK_CONFIG_WHERE_MAX], way[MSOCK_CONFIG_WHY_MAX], flag[MSOCK_CONFIG_KEY_MAX];
   size_t best = SIZE_MAX;
-  (void)snprintf(way, sizeof way, "see all flags with %s --help", s->program);
+  (void)snprintf(way, sizeof way, "see all flags with %s --help", s->command);
   for (size_t i = 0; i < s->n_rows; i++) {
     const size_t d = msock_config_name_distance(name, s->rows[i].key);
     if (d < best) {

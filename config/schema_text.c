@@ -179,14 +179,13 @@ char *msock_config_default_path(const msock_config_schema *s, const char *const 
   return msock_config_text_take(&t);
 }
 
-void msock_config_report_unreadable(const msock_config_schema *s, const char *path, msock_err err,
-                                    const char *reason, msock_config_report *report) {
+void msock_config_report_unreadable(const msock_config_schema *s, msock_err err, const char *reason,
+                                    msock_config_report *report) {
   char way[MSOCK_CONFIG_WHY_MAX] =
       "name another one with --config, or run as a user who may read it";
   if (err == MSOCK_ERR_UNKNOWN) {
-    (void)snprintf(way, sizeof way, "make one with: %s --generate-config > %s", s->program,
+    (void)snprintf(way, sizeof way, "make one with: %s --generate-config > %s", s->command,
                    s->file_name);
   }
-  msock_config_report_add(report, false, path, NULL, way, "cannot read the configuration file: %s",
-                          reason);
+  msock_config_report_add(report, false, "configuration", NULL, way, "%s", reason);
 }

@@ -451,6 +451,7 @@ static const msock_config_alias flag_aliases[] = {
 
 const msock_config_schema msock_tsnode_schema = {
     .program = "tsnode",
+    .command = "tsnode daemon",
     .file_name = "tsnode.yaml",
     .env_prefix = "TSNODE_",
     .size = sizeof(msock_tsnode_config),

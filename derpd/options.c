@@ -392,7 +392,7 @@ msock_config *msock_derpd_options_load(const msock_derpd_options *o, msock_confi
   if (o->file != NULL) {
     const msock_err e = msock_file_read(o->file, CONFIG_FILE_MAX, false, &text, &len, why);
     if (e != MSOCK_OK && (o->file_is_named || e != MSOCK_ERR_UNKNOWN)) {
-      msock_config_report_unreadable(&msock_derpd_schema, o->file, e, why, report);
+      msock_config_report_unreadable(&msock_derpd_schema, e, why, report);
       return NULL;
     }
   }

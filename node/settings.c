@@ -42,7 +42,7 @@ static msock_err read_file(const char *path, bool optional, char **bytes, size_t
   if (e == MSOCK_OK || (e == MSOCK_ERR_UNKNOWN && optional)) {
     return MSOCK_OK;
   }
-  msock_config_report_unreadable(&msock_tsnode_schema, path, e, why, report);
+  msock_config_report_unreadable(&msock_tsnode_schema, e, why, report);
   return MSOCK_ERR_INVALID;
 }
 
