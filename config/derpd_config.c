@@ -629,18 +629,12 @@ const msock_config_schema msock_derpd_schema = {
 
 /* -- rules between values ---------------------------------------------------------------------- */
 
-static void refuse(const msock_config *c, const char *key, const char *way_out, const char *reason,
-                   msock_config_report *report) {
-  char where[MSOCK_CONFIG_WHERE_MAX];
-  msock_config_report_add(report, false, msock_config_origin_where(c, key, where), key, way_out,
-                          "%s", reason);
-}
-
 static void check_list(const msock_config *c, const char *key, const msock_config_strings *list,
                        msock_config_report *report) {
   for (size_t i = 0; list->n > 1 && i < list->n; i++) {
     if (strcmp(list->v[i], "none") == 0) {
-      refuse(c, key, "write none alone, or addresses", "none stands beside addresses", report);
+      msock_config_refuse(c, key, "write none alone, or addresses", "none stands beside addresses",
+                          report);
     }
   }
 }
@@ -652,30 +646,33 @@ static void check_whole(const msock_config *c, msock_config_report *report) {
   check_list(c, "stun_listen", &v->stun_listen, report);
   check_list(c, "admin_listen", &v->admin_listen, report);
   if (msock_derpd_is_none(&v->listen) && msock_derpd_is_none(&v->stun_listen)) {
-    refuse(c, "listen", "write listen: :443, or stun_listen: :3478",
-           "neither listen nor stun_listen has an address: there is nothing to do", report);
+    msock_config_refuse(c, "listen", "write listen: :443, or stun_listen: :3478",
+                        "neither listen nor stun_listen has an address: there is nothing to do",
+                        report);
   }
   if (v->cert_key[0] && !v->cert[0]) {
-    refuse(c, "cert_key", "name the certificate with cert", "a key without its certificate",
-           report);
+    msock_config_refuse(c, "cert_key", "name the certificate with cert",
+                        "a key without its certificate", report);
   }
   if (!v->tls && v->cert[0]) {
-    refuse(c, "cert", "remove it, or write tls: true",
-           "a certificate, and tls is off: the proxy in front needs it", report);
+    msock_config_refuse(c, "cert", "remove it, or write tls: true",
+                        "a certificate, and tls is off: the proxy in front needs it", report);
   }
   if (v->admission.fail_open && !v->admission.url[0]) {
-    refuse(c, "admission.fail_open", "set admission.url, or remove it",
-           "says what to do when the URL does not answer, and there is none", report);
+    msock_config_refuse(c, "admission.fail_open", "set admission.url, or remove it",
+                        "says what to do when the URL does not answer, and there is none", report);
   }
   if (v->mesh.with.n > 0 && !v->mesh.key[0] && !v->mesh.key_file[0]) {
-    refuse(c, "mesh.with", "set mesh.key, the same on all of them", "links need the mesh key",
-           report);
+    msock_config_refuse(c, "mesh.with", "set mesh.key, the same on all of them",
+                        "links need the mesh key", report);
   }
   if (v->limits.key_burst && !v->limits.key_rate) {
-    refuse(c, "limits.key_burst", "set limits.key_rate", "a burst without its rate", report);
+    msock_config_refuse(c, "limits.key_burst", "set limits.key_rate", "a burst without its rate",
+                        report);
   }
   if (v->limits.total_burst && !v->limits.total_rate) {
-    refuse(c, "limits.total_burst", "set limits.total_rate", "a burst without its rate", report);
+    msock_config_refuse(c, "limits.total_burst", "set limits.total_rate",
+                        "a burst without its rate", report);
   }
 }
 

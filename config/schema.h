@@ -181,6 +181,9 @@ size_t msock_config_diff(const msock_config *before, const msock_config *after,
  * such place or no memory. */
 char *msock_config_default_path(const msock_config_schema *s, const char *const *environment,
                                 bool is_root);
+/* An error about the value of key, named with its origin: for the rules between values. */
+void msock_config_refuse(const msock_config *c, const char *key, const char *way_out,
+                         const char *reason, msock_config_report *report);
 /* The error for a file that cannot be read; reason names it (msock_file_read). MSOCK_ERR_UNKNOWN:
  * it is not there, and the way out is
  * --generate-config; else it is there, and another one or another user. */

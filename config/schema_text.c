@@ -179,6 +179,13 @@ char *msock_config_default_path(const msock_config_schema *s, const char *const 
   return msock_config_text_take(&t);
 }
 
+void msock_config_refuse(const msock_config *c, const char *key, const char *way_out,
+                         const char *reason, msock_config_report *report) {
+  char where[MSOCK_CONFIG_WHERE_MAX];
+  msock_config_report_add(report, false, msock_config_origin_where(c, key, where), key, way_out,
+                          "%s", reason);
+}
+
 void msock_config_report_unreadable(const msock_config_schema *s, msock_err err, const char *reason,
                                     msock_config_report *report) {
   char way[MSOCK_CONFIG_WHY_MAX] =

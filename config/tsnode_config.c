@@ -465,13 +465,6 @@ const msock_config_schema msock_tsnode_schema = {
 
 /* -- rules between values ---------------------------------------------------------------------- */
 
-static void refuse(const msock_config *c, const char *key, const char *way_out, const char *reason,
-                   msock_config_report *report) {
-  char where[MSOCK_CONFIG_WHERE_MAX];
-  msock_config_report_add(report, false, msock_config_origin_where(c, key, where), key, way_out,
-                          "%s", reason);
-}
-
 /* The profile's table: netcheck.md 4.1. */
 static void check_privacy(msock_config *c, msock_config_report *report) {
   const msock_tsnode_config *v = msock_tsnode_config_values(c);
@@ -480,26 +473,28 @@ static void check_privacy(msock_config *c, msock_config_report *report) {
   msock_ip ip;
 
   if (msock_config_imply(c, "lan", "false", PRIVACY) != MSOCK_OK) {
-    refuse(c, "lan", NULL, "not enough memory", report);
+    msock_config_refuse(c, "lan", NULL, "not enough memory", report);
   }
   if (v->lan) {
-    refuse(c, "lan", "remove it, or choose profile: full",
-           "direct paths over private addresses are off in " PRIVACY, report);
+    msock_config_refuse(c, "lan", "remove it, or choose profile: full",
+                        "direct paths over private addresses are off in " PRIVACY, report);
   }
   if (v->ipv6) {
-    refuse(c, "ipv6", "remove it, or choose profile: full", PRIVACY " is IPv4 only", report);
+    msock_config_refuse(c, "ipv6", "remove it, or choose profile: full", PRIVACY " is IPv4 only",
+                        report);
   }
   if (v->login_server[0] != '\0' && v->login_server_address.family == 0 &&
       split_url(v->login_server, &url) && msock_ip_parse(url.host, &ip) != MSOCK_OK) {
-    refuse(c, "login_server",
-           "pin its address (login_server_address: 192.0.2.10), or choose profile: full",
-           PRIVACY " looks up no names, and this one would need it", report);
+    msock_config_refuse(
+        c, "login_server",
+        "pin its address (login_server_address: 192.0.2.10), or choose profile: full",
+        PRIVACY " looks up no names, and this one would need it", report);
   }
   if (v->https_proxy[0] != '\0') {
     msock_config_report_add(report, true, msock_config_origin_where(c, "https_proxy", where),
                             "https_proxy", NULL, "not used in " PRIVACY);
     if (msock_config_override(c, "https_proxy", "", PRIVACY) != MSOCK_OK) {
-      refuse(c, "https_proxy", NULL, "not enough memory", report);
+      msock_config_refuse(c, "https_proxy", NULL, "not enough memory", report);
     }
   }
 }
@@ -515,11 +510,12 @@ static void check_families(const msock_config *c, msock_config_report *report) {
     return;
   }
   if (v->login_server_address.family == 6) {
-    refuse(c, "login_server_address", way_out, "an IPv6 address, and ipv6 is off", report);
+    msock_config_refuse(c, "login_server_address", way_out, "an IPv6 address, and ipv6 is off",
+                        report);
   }
   if (v->login_server_address.family == 0 && split_url(v->login_server, &url) &&
       msock_ip_parse(url.host, &ip) == MSOCK_OK && ip.family == 6) {
-    refuse(c, "login_server", way_out, "an IPv6 address, and ipv6 is off", report);
+    msock_config_refuse(c, "login_server", way_out, "an IPv6 address, and ipv6 is off", report);
   }
 }
 
@@ -530,8 +526,8 @@ static void check_whole(msock_config *c, msock_config_report *report) {
   }
   check_families(c, report);
   if (v->exit_node[0] != '\0' && v->advertise_exit_node) {
-    refuse(c, "exit_node", "keep one of the two",
-           "a node that offers itself as exit node cannot use another one", report);
+    msock_config_refuse(c, "exit_node", "keep one of the two",
+                        "a node that offers itself as exit node cannot use another one", report);
   }
 }
 
