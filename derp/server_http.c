@@ -173,21 +173,33 @@ static void on_head(msock_derp_server *s, uint64_t now_us, relay_conn *c,
   }
 }
 
-size_t relay_feed_http(msock_derp_server *s, uint64_t now_us, relay_conn *c, const uint8_t *p,
-                       size_t len) {
+relay_buf *relay_gather_head(msock_derp_server *s, relay_conn *c, const uint8_t *p, size_t len,
+                             size_t *taken) {
   const size_t before = c->rx != NULL ? c->rx->len : 0;
   const size_t room = MSOCK_HTTP1_HEAD_MAX - before;
-  const size_t n = len < room ? len : room;
-  relay_buf *rx = relay_buf_fit(&s->pool, c->rx, before + n);
-  msock_http1_head h;
+  *taken = len < room ? len : room;
+  relay_buf *rx = relay_buf_fit(&s->pool, c->rx, before + *taken);
 
   if (rx == NULL) {
     relay_kill(s, c, MSOCK_DERP_CAUSE_MEMORY);
-    return len;
+    return NULL;
   }
   c->rx = rx;
-  memcpy(rx->data + before, p, n);
-  rx->len = (uint32_t)(before + n);
+  memcpy(rx->data + before, p, *taken);
+  rx->len = (uint32_t)(before + *taken);
+  return rx;
+}
+
+size_t relay_feed_http(msock_derp_server *s, uint64_t now_us, relay_conn *c, const uint8_t *p,
+                       size_t len) {
+  const size_t before = c->rx != NULL ? c->rx->len : 0;
+  size_t n = 0;
+  relay_buf *rx = relay_gather_head(s, c, p, len, &n);
+  msock_http1_head h;
+
+  if (rx == NULL) {
+    return len;
+  }
   const ptrdiff_t used = msock_http1_parse_request(rx->data, rx->len, &h);
   if (used == MSOCK_ERR_AGAIN) {
     return n;

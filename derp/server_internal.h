@@ -224,6 +224,10 @@ bool relay_has_output(const relay_conn *c);
 void relay_windows(relay_conn *c, uint64_t now_us);
 
 /* --- server_http.c --- */
+/* Adds what may belong to a head to c->rx; gives it, and how many bytes of p were taken. NULL: no
+ * memory, the connection is killed. */
+relay_buf *relay_gather_head(msock_derp_server *s, relay_conn *c, const uint8_t *p, size_t len,
+                             size_t *taken);
 /* A request head, or a piece: gives how many bytes of p belong to it. */
 size_t relay_feed_http(msock_derp_server *s, uint64_t now_us, relay_conn *c, const uint8_t *p,
                        size_t len);

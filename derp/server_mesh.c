@@ -138,17 +138,12 @@ msock_err msock_derp_server_link(msock_derp_server *s, uint64_t now_us, const ch
 
 size_t relay_feed_link_head(msock_derp_server *s, relay_conn *c, const uint8_t *p, size_t len) {
   const size_t before = c->rx != NULL ? c->rx->len : 0;
-  const size_t room = MSOCK_HTTP1_HEAD_MAX - before;
-  const size_t n = len < room ? len : room;
-  relay_buf *rx = relay_buf_fit(&s->pool, c->rx, before + n);
+  size_t n = 0;
+  relay_buf *rx = relay_gather_head(s, c, p, len, &n);
   msock_http1_head h;
   if (rx == NULL) {
-    relay_kill(s, c, MSOCK_DERP_CAUSE_MEMORY);
     return len;
   }
-  c->rx = rx;
-  memcpy(rx->data + before, p, n);
-  rx->len = (uint32_t)(before + n);
   const ptrdiff_t used = msock_http1_parse_response(rx->data, rx->len, &h);
   if (used == MSOCK_ERR_AGAIN) {
     return n;
